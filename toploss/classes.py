@@ -1,0 +1,163 @@
+"""The classes: stable ids behind names that people may change."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
+from toploss.home import Home
+from toploss.schema import class_events, classes, samples
+
+LONGEST_NAME = 200  # characters; the column's width
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes as one transaction sees them."""
+
+    names: dict[int, str]  # id → today's name; a merged class answers with the one it joined
+    ids: dict[str, int]  # name → id; a merged class's name leads to the one it joined
+    open: tuple[str, ...]  # names that a label may have today, sorted
+
+    def id_of(self, label: str) -> int:
+        """Raises UnknownLabel."""
+        if label not in self.ids:
+            raise UnknownLabel(
+                f"label {label!r} is not one of the {len(self.open)} classes; "
+                f"add it with `toploss classes add {label}` or correct the label"
+            )
+        return self.ids[label]
+
+
+def load(connection: Connection) -> Classes:
+    rows = connection.execute(select(classes.c.id, classes.c.name, classes.c.merged_into)).all()
+    own = {row.id: row.name for row in rows}
+    return Classes(
+        names={row.id: own[row.merged_into or row.id] for row in rows},
+        ids={row.name: row.merged_into or row.id for row in rows},
+        open=tuple(sorted(row.name for row in rows if row.merged_into is None)),
+    )
+
+
+def ensure(connection: Connection, name: str, actor: str) -> int:
+    """The id of the class of this name, added if there is none.
+
+    Raises:
+        BadInput: when it cannot be a class name.
+    """
+    name = checked(name)
+    found = connection.execute(
+        select(classes.c.id, classes.c.merged_into).where(classes.c.name == name)
+    ).first()
+    if found:
+        return int(found.merged_into or found.id)
+    now = time.time()
+    new = connection.execute(classes.insert().values(name=name, added_at=now)).inserted_primary_key
+    assert new is not None
+    _record(connection, new[0], "add", None, name, actor)
+    return int(new[0])
+
+
+def add(home: Home, name: str, *, actor: str) -> bool:
+    """Add a class; False when there is one of that name already."""
+    with home.db.write() as connection:
+        known = checked(name) in load(connection).ids
+        ensure(connection, name, actor)
+        return not known
+
+
+def rename(home: Home, old: str, new: str, *, actor: str) -> None:
+    """Give a class another name. Versions go on answering with the names they were published with.
+
+    Raises:
+        NotFound: no class `old`. Refused: there is a class `new` already.
+    """
+    new = checked(new)
+    with home.db.write() as connection:
+        class_id = _open(connection, old)
+        if new in load(connection).ids:
+            raise Refused(
+                f"there is a class {new!r} already; to make the two one, "
+                f"run `toploss classes merge {old} {new}`"
+            )
+        connection.execute(classes.update().where(classes.c.id == class_id).values(name=new))
+        _record(connection, class_id, "rename", old, new, actor)
+
+
+def merge(home: Home, source: str, target: str, *, actor: str) -> int:
+    """Move every sample of `source` to `target`; returns how many. The name `source` leads to
+    `target` from then on, and undoing a decision that named it restores `target`.
+
+    Raises:
+        NotFound: no such class. BadInput: both are the same.
+    """
+    with home.db.write() as connection:
+        gone, kept = _open(connection, source), _open(connection, target)
+        if gone == kept:
+            raise BadInput(f"class {source!r} cannot be merged into itself; name two classes")
+        connection.execute(
+            classes.update()
+            .where((classes.c.id == gone) | (classes.c.merged_into == gone))
+            .values(merged_into=kept)
+        )
+        moved = connection.execute(
+            samples.update()
+            .where(samples.c.class_id == gone)
+            .values(
+                class_id=kept,
+                # Their label differs from the one last learned, so they count toward a run.
+                changed=(samples.c.state == "active")
+                & (samples.c.settled_class_id.is_distinct_from(kept)),
+            )
+        ).rowcount
+        _record(connection, gone, "merge", source, target, actor)
+        return int(moved)
+
+
+def listed(home: Home) -> list[dict[str, Any]]:
+    """Each class with its number of active samples, sorted by name."""
+    with home.db.read() as connection:
+        rows = connection.execute(
+            select(classes.c.id, classes.c.name, func.count(samples.c.seq).label("samples"))
+            .select_from(
+                classes.outerjoin(
+                    samples, (samples.c.class_id == classes.c.id) & (samples.c.state == "active")
+                )
+            )
+            .where(classes.c.merged_into.is_(None))
+            .group_by(classes.c.id, classes.c.name)
+            .order_by(classes.c.name)
+        ).all()
+    return [{"id": row.id, "name": row.name, "samples": row.samples} for row in rows]
+
+
+def checked(name: str) -> str:
+    """The name without surrounding blanks. Raises BadInput when it cannot be a class."""
+    name = name.strip()
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise BadInput(
+            f"{name[:40]!r} cannot name a class; "
+            f"give 1 to {LONGEST_NAME} printable characters on one line"
+        )
+    return name
+
+
+def _open(connection: Connection, name: str) -> int:
+    found = connection.execute(
+        select(classes.c.id).where((classes.c.name == name) & classes.c.merged_into.is_(None))
+    ).scalar()
+    if found is None:
+        raise NotFound(f"there is no class {name!r}; `toploss classes list` shows them")
+    return int(found)
+
+
+def _record(
+    connection: Connection, class_id: int, kind: str, before: str | None, after: str, actor: str
+) -> None:
+    connection.execute(
+        class_events.insert().values(
+            class_id=class_id, kind=kind, before=before, after=after, actor=actor, at=time.time()
+        )
+    )

@@ -1,0 +1,166 @@
+"""The database: opened, migrated, and its transactions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from toploss.errors import BadSettings, Broken, WrongSchema
+from toploss.schema import REVISION
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """Short transactions on one database. Threads may share it."""
+
+    def __init__(self, url: str) -> None:
+        """Connects to nothing yet.
+
+        Raises:
+            BadSettings: when the URL cannot be read, or its folder not be made.
+        """
+        self.url = url
+        self._engine = _engine(url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view; waits for no writer."""
+        with self._told(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that is wholly kept or wholly undone.
+
+        On SQLite it takes the write lock at once: a read that becomes a write would fail.
+        """
+        with self._told(), self._engine.connect() as plain:
+            connection = plain.execution_options(toploss_write=True)
+            with connection.begin():
+                yield connection
+
+    def prepare(self) -> None:
+        """Create a missing database; check the schema of one that is there.
+
+        Raises:
+            WrongSchema: when it is older or newer than this code.
+        """
+        found = self.revision()
+        if found is None and not self._tables():
+            self.upgrade()
+        elif found != REVISION:
+            newer = found is not None and found > REVISION  # revisions are numbered: "0001", …
+            raise WrongSchema(
+                f"the database {self} has schema {found!r}, this release needs {REVISION!r}; "
+                + ("use the newer release that made it" if newer else "run `toploss db upgrade`")
+            )
+
+    def revision(self) -> str | None:
+        """The migration that the database stands at; None before the first."""
+        if "alembic_version" not in self._tables():
+            return None
+        with self.read() as connection:
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+    def _tables(self) -> list[str]:
+        with self._told():
+            return inspect(self._engine).get_table_names()
+
+    def __str__(self) -> str:
+        """The URL without its password."""
+        return make_url(self.url).render_as_string()
+
+    def upgrade(self) -> tuple[str | None, str | None]:
+        """Migrate to this release's schema; returns the revisions before and after.
+
+        Two processes may do it at once: the second waits and finds nothing to do.
+
+        Raises:
+            WrongSchema: when the database is newer than this release; it is left as it was.
+        """
+        from alembic import command
+        from alembic.util import CommandError
+
+        with self.write() as connection:
+            before = _current(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as exc:
+                raise WrongSchema(
+                    f"the database has schema {before!r}, which this release does not know; "
+                    "use the newer release that made it"
+                ) from exc
+            return before, _current(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A database that cannot be reached or read is told in a line."""
+        try:
+            yield
+        except DBAPIError as exc:
+            reason = str(exc.orig)
+            if exc.connection_invalidated or any(
+                sign in reason
+                for sign in ("unable to open", "not a database", "malformed", "readonly", "locked")
+            ):
+                raise Broken(
+                    f"the database {self} cannot be used: {reason}; check the path, its rights "
+                    "and TOPLOSS_DATABASE_URL"
+                ) from exc
+            raise
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return create_engine(parsed, pool_pre_ping=True)
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(parsed, connect_args={"timeout": 30})
+    except (ArgumentError, ImportError) as exc:
+        raise BadSettings(
+            f"TOPLOSS_DATABASE_URL={url!r} is not usable ({exc}); "
+            "give sqlite:///PATH or postgresql+psycopg://…"
+        ) from exc
+    except OSError as exc:
+        raise BadSettings(
+            f"the folder of {url} cannot be made ({exc}); set TOPLOSS_HOME to one you may write"
+        ) from exc
+
+    @event.listens_for(engine, "connect")
+    def _connected(raw: Any, _record: Any) -> None:
+        raw.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("toploss_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _current(connection: Connection) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

@@ -1,0 +1,378 @@
+"""What reviewers say of samples: events, and the labels that are their projection.
+
+Every change of a sample is an event in `sample_events`; the sample's row is the projection of its
+events, written in the same transaction. `replay` makes the projection anew from the events alone.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select
+
+from toploss import classes, losses
+from toploss.errors import BadInput, NotFound, Stale
+from toploss.home import Home
+from toploss.ids import new_id
+from toploss.schema import idempotency, sample_events, samples
+
+
+class State(StrEnum):
+    ACTIVE = "active"
+    EXCLUDED = "excluded"  # kept, but neither trained nor measured on
+
+
+class Kind(StrEnum):
+    """What an event says."""
+
+    ADD = "add"  # the image came in
+    LABEL = "label"  # an import set another label
+    CONFLICT = "conflict"  # it came again with another label, and kept its own
+    CONFIRM = "confirm"  # the reviewer's four decisions
+    RELABEL = "relabel"
+    EXCLUDE = "exclude"
+    SKIP = "skip"
+    UNDO = "undo"
+
+
+ACTIONS = (Kind.CONFIRM, Kind.RELABEL, Kind.EXCLUDE, Kind.SKIP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A sample's projection: what its events add up to."""
+
+    class_id: int
+    state: State
+    decision: Kind | None = None  # the decision that stands
+    decision_id: str | None = None  # its event
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> "Standing":
+        return cls.from_json(row._asdict())
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Standing":
+        return cls(
+            class_id=data["class_id"],
+            state=State(data["state"]),
+            decision=Kind(data["decision"]) if data["decision"] else None,
+            decision_id=data["decision_id"],
+        )
+
+    def columns(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """The answer to a decision or an undo."""
+
+    id: str  # the event's
+    sample: str
+    revision: int  # the sample's, after it
+
+
+def apply(
+    standing: Standing, kind: Kind, *, class_id: int | None = None, event_id: str | None = None
+) -> Standing:
+    """What stands after an event of any kind but an undo, which restores what it found."""
+    if kind is Kind.CONFLICT:
+        return standing
+    if kind in (Kind.ADD, Kind.LABEL):
+        assert class_id is not None
+        return Standing(class_id=class_id, state=State.ACTIVE)
+    return Standing(
+        class_id=class_id if kind is Kind.RELABEL and class_id else standing.class_id,
+        state={Kind.EXCLUDE: State.EXCLUDED, Kind.SKIP: standing.state}.get(kind, State.ACTIVE),
+        decision=kind,
+        decision_id=event_id,
+    )
+
+
+def replay(events: Iterable[Row[Any]], merged: dict[int, int]) -> Standing:
+    """The projection of one sample's events, oldest first.
+
+    Args:
+        merged: class id → the class that it was merged into.
+    """
+    standing: Standing | None = None
+    for event in events:
+        kind = Kind(event.kind)
+        if kind is Kind.UNDO:
+            standing = Standing.from_json(event.evidence["restored"])
+        else:
+            before = standing or Standing(class_id=event.class_id, state=State.ACTIVE)
+            standing = apply(before, kind, class_id=event.class_id, event_id=event.id)
+    assert standing is not None, "a sample begins with its add event"
+    final = merged.get(standing.class_id, standing.class_id)
+    return Standing(**{**asdict(standing), "class_id": final})
+
+
+def decide(
+    home: Home,
+    sample_id: str,
+    action: str,
+    *,
+    revision: int,
+    actor: str,
+    label: str | None = None,
+    key: str | None = None,
+) -> Decided:
+    """Record a decision on what the reviewer saw: confirm, relabel, exclude or skip.
+
+    Args:
+        revision: the sample's revision that the reviewer saw.
+        label: of a relabel: the class it belongs to.
+        key: the caller's idempotency key; the same key again gives the same answer and changes
+            nothing.
+
+    Raises:
+        BadInput: no such action, or a label where none belongs or none where one does.
+        UnknownLabel, NotFound.
+        Stale: the sample has changed since, with its present state; nothing is recorded.
+    """
+    if action not in ACTIONS:
+        raise BadInput(f"action {action!r} is none of {', '.join(ACTIONS)}; send one of them")
+    kind = Kind(action)
+    if (kind is Kind.RELABEL) != (label is not None):
+        raise BadInput(
+            "a relabel needs the right `label`; send it"
+            if label is None
+            else f"{action} takes no label, {label!r} was sent; leave it out or send a relabel"
+        )
+    request = hashlib.sha256(
+        json.dumps([sample_id, action, label, revision, actor]).encode()
+    ).hexdigest()
+    with home.db.write() as connection:
+        if key is not None and (given := _answered(connection, key, request)):
+            return given
+        known = classes.load(connection)
+        row = _fresh(connection, sample_id, revision, known)
+        class_id = known.id_of(label) if label is not None else None
+        event_id = new_id()
+        standing = apply(Standing.of(row), kind, class_id=class_id, event_id=event_id)
+        append(
+            connection,
+            row,
+            kind,
+            standing,
+            revision + 1,
+            actor=actor,
+            class_id=standing.class_id,
+            event_id=event_id,
+            evidence=losses.evidence(connection, row.seq, known),
+        )
+        decided = Decided(id=event_id, sample=sample_id, revision=revision + 1)
+        if key is not None:
+            connection.execute(
+                idempotency.insert().values(
+                    key=key, request_hash=request, answer=asdict(decided), at=time.time()
+                )
+            )
+        return decided
+
+
+def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
+    """Take a decision back, as an event: the sample is again as the decision found it.
+
+    Undoing it twice gives the same answer twice.
+
+    Raises:
+        NotFound: no such decision. Stale: a later decision stands on it.
+    """
+    with home.db.write() as connection:
+        event = connection.execute(
+            select(sample_events).where(
+                (sample_events.c.id == decision_id) & sample_events.c.kind.in_(ACTIONS)
+            )
+        ).first()
+        if event is None:
+            raise NotFound(f"there is no decision {decision_id!r}; GET /v1/decisions lists them")
+        again = connection.execute(
+            select(sample_events).where(sample_events.c.undoes == decision_id)
+        ).first()
+        if again is not None:
+            return Decided(id=again.id, sample=again.sample_id, revision=again.revision)
+        row = connection.execute(select(samples).where(samples.c.id == event.sample_id)).one()
+        known = classes.load(connection)
+        if row.decision_id != decision_id:
+            raise Stale(
+                f"decision {decision_id} cannot be undone: a later one stands on it; "
+                f"undo {row.decision_id or 'the later import'} first",
+                present=present(row, known),
+            )
+        restored = Standing.from_json(event.before)
+        # A class merged since answers for the one that the decision found.
+        restored = Standing(
+            **{**asdict(restored), "class_id": known.ids[known.names[restored.class_id]]}
+        )
+        event_id = new_id()
+        append(
+            connection,
+            row,
+            Kind.UNDO,
+            restored,
+            row.revision + 1,
+            actor=actor,
+            class_id=restored.class_id,
+            event_id=event_id,
+            undoes=decision_id,
+            evidence={"restored": asdict(restored)},
+        )
+        return Decided(id=event_id, sample=event.sample_id, revision=row.revision + 1)
+
+
+def trail(
+    home: Home, *, after: int | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Decisions and undos, newest first, with the sequence number that a next page starts after."""
+    query = (
+        select(sample_events)
+        .where(sample_events.c.kind.in_([*ACTIONS, Kind.UNDO]))
+        .order_by(sample_events.c.seq.desc())
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(sample_events.c.seq < after)
+    with home.db.read() as connection:
+        names = classes.load(connection).names
+        return [told(event, names) for event in connection.execute(query)]
+
+
+def history(home: Home, sample_id: str) -> list[dict[str, Any]]:
+    """Everything that happened to a sample, oldest first; empty when there is none of that id."""
+    query = select(sample_events).where(sample_events.c.sample_id == sample_id)
+    with home.db.read() as connection:
+        names = classes.load(connection).names
+        rows = connection.execute(query.order_by(sample_events.c.seq))
+        return [told(event, names) for event in rows]
+
+
+def told(event: Row[Any], names: dict[int, str]) -> dict[str, Any]:
+    """An event in words."""
+    before = names[event.before["class_id"]] if event.before else None
+    return {
+        "seq": event.seq,
+        "id": event.id,
+        "sample": event.sample_id,
+        "action": event.kind,
+        "label": names[event.class_id],
+        "before": before,
+        "undoes": event.undoes,
+        "revision": event.revision,
+        "actor": event.actor,
+        "at": event.at,
+        "evidence": None if event.kind == Kind.UNDO else event.evidence,
+    }
+
+
+def present(row: Row[Any], known: classes.Classes) -> dict[str, Any]:
+    """A sample as it stands, for a caller who saw an older state."""
+    return {
+        "id": row.id,
+        "label": known.names[row.class_id],
+        "split": row.split,
+        "state": row.state,
+        "decision": row.decision,
+        "revision": row.revision,
+    }
+
+
+def append(
+    connection: Connection,
+    row: Row[Any],
+    kind: Kind,
+    standing: Standing,
+    revision: int,
+    *,
+    actor: str,
+    class_id: int,
+    event_id: str | None = None,
+    undoes: str | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> None:
+    """Write an event on a sample and its new projection."""
+    record_event(
+        connection,
+        row.id,
+        kind,
+        Standing.of(row),
+        revision,
+        actor=actor,
+        class_id=class_id,
+        event_id=event_id,
+        undoes=undoes,
+        evidence=evidence,
+    )
+    learned = standing.class_id if standing.state is State.ACTIVE else None
+    connection.execute(
+        samples.update()
+        .where(samples.c.seq == bindparam("at_seq"))
+        .values(**standing.columns(), revision=revision, changed=learned != row.settled_class_id),
+        {"at_seq": row.seq},
+    )
+    if standing.class_id != row.class_id:
+        losses.rescore(connection, row.seq, standing.class_id)
+
+
+def record_event(
+    connection: Connection,
+    sample_id: str,
+    kind: Kind,
+    before: Standing | None,
+    revision: int,
+    *,
+    actor: str,
+    class_id: int,
+    at: float | None = None,
+    event_id: str | None = None,
+    undoes: str | None = None,
+    evidence: dict[str, Any] | None = None,
+) -> None:
+    connection.execute(
+        sample_events.insert().values(
+            id=event_id or new_id(),
+            sample_id=sample_id,
+            kind=kind,
+            class_id=class_id,
+            undoes=undoes,
+            before=before.columns() if before else {},
+            revision=revision,
+            actor=actor,
+            at=at or time.time(),
+            evidence=evidence,
+        )
+    )
+
+
+def _fresh(
+    connection: Connection, sample_id: str, revision: int, known: classes.Classes
+) -> Row[Any]:
+    row = connection.execute(select(samples).where(samples.c.id == sample_id)).first()
+    if row is None:
+        raise NotFound(f"there is no sample {sample_id!r}; GET /v1/top-losses lists some")
+    if row.revision != revision:
+        raise Stale(
+            f"sample {sample_id} is at revision {row.revision}, not at {revision}; "
+            "look at its present state and decide again",
+            present=present(row, known),
+        )
+    return row
+
+
+def _answered(connection: Connection, key: str, request: str) -> Decided | None:
+    row = connection.execute(select(idempotency).where(idempotency.c.key == key)).first()
+    if row is None:
+        return None
+    if row.request_hash != request:
+        raise Stale(
+            f"the Idempotency-Key {key!r} was used for another decision; "
+            "send a new key with a new one",
+            present=row.answer,
+        )
+    return Decided(**row.answer)

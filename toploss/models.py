@@ -1,0 +1,183 @@
+"""Versions, and the production alias that points to one of them."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from toploss import policy
+from toploss.errors import NotFound, Refused, Stale
+from toploss.home import Home
+from toploss.schema import alias_moves, versions
+
+PRODUCTION = "production"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A published model. Immutable."""
+
+    name: str  # lower-case, opaque, sorts by time
+    run: str
+    path: str  # its folder in the storage
+    manifest: dict[str, Any]
+    manifest_sha256: str
+    created_at: float  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """Where production stands."""
+
+    version: str
+    generation: int  # grows at every move
+    below: int | None  # the generation that a roll-back returns to
+    reason: str
+    at: float
+
+
+def standing(connection: Connection) -> Alias | None:
+    """Production; None when nothing was ever promoted."""
+    row = connection.execute(
+        select(alias_moves).order_by(alias_moves.c.generation.desc()).limit(1)
+    ).first()
+    if row is None:
+        return None
+    return Alias(
+        version=row.version,
+        generation=row.generation,
+        below=row.below,
+        reason=row.reason,
+        at=row.at,
+    )
+
+
+def production(home: Home) -> Alias | None:
+    with home.db.read() as connection:
+        return standing(connection)
+
+
+def get(home: Home, name: str) -> Version:
+    """A version by name, or by the alias `production`. Raises NotFound."""
+    with home.db.read() as connection:
+        return _get(connection, name)
+
+
+def listed(home: Home) -> list[Version]:
+    """Every version, newest first."""
+    with home.db.read() as connection:
+        rows = connection.execute(select(versions).order_by(versions.c.name.desc()))
+        return [_version(row) for row in rows]
+
+
+def promote(
+    home: Home, name: str, *, reason: str, actor: str, expected: int | None = None
+) -> Alias:
+    """Point production at a version; promoting the one that stands changes nothing.
+
+    Args:
+        expected: the generation that the caller saw (0: none), if that matters.
+
+    Raises:
+        NotFound: no such version. Stale: production has moved since `expected`.
+    """
+    with home.db.write() as connection:
+        version = _get(connection, name)
+        return move(connection, version.name, reason=reason, actor=actor, expected=expected)
+
+
+def move(
+    connection: Connection, name: str, *, reason: str, actor: str, expected: int | None = None
+) -> Alias:
+    """As `promote`, within the caller's transaction."""
+    now = standing(connection)
+    generation = now.generation if now else 0
+    if expected is not None and generation != expected:
+        raise Stale(
+            f"production has moved to generation {generation} since {expected} was looked at; "
+            "compare with what serves now and promote again",
+            present={"generation": generation, "version": now.version if now else None},
+        )
+    if now is not None and now.version == name:
+        return now
+    _move(connection, generation + 1, name, "promote", generation or None, reason, actor)
+    moved = standing(connection)
+    assert moved is not None
+    return moved
+
+
+def rollback(home: Home, *, reason: str, actor: str) -> Alias:
+    """Return production to the version before, and pause the automatic policy.
+
+    Rolling back again goes one further back.
+
+    Raises:
+        Refused: there is nothing to return to.
+    """
+    with home.db.write() as connection:
+        now = standing(connection)
+        if now is None or now.below is None:
+            raise Refused(
+                "production cannot be rolled back: no version served before "
+                + (f"{now.version}; " if now else "any; ")
+                + "promote another one with `toploss models promote VERSION`"
+            )
+        below = connection.execute(
+            select(alias_moves).where(alias_moves.c.generation == now.below)
+        ).one()
+        _move(connection, now.generation + 1, below.version, "rollback", below.below, reason, actor)
+        policy.set_paused(
+            connection, True, reason=f"rolled back from {now.version}: {reason}", actor=actor
+        )
+        moved = standing(connection)
+        assert moved is not None
+        return moved
+
+
+def _move(
+    connection: Connection,
+    generation: int,
+    version: str,
+    kind: str,
+    below: int | None,
+    reason: str,
+    actor: str,
+) -> None:
+    connection.execute(
+        alias_moves.insert().values(
+            generation=generation,
+            version=version,
+            kind=kind,
+            below=below,
+            reason=reason,
+            actor=actor,
+            at=time.time(),
+        )
+    )
+
+
+def _get(connection: Connection, name: str) -> Version:
+    if name == PRODUCTION:
+        alias = standing(connection)
+        if alias is None:
+            raise NotFound(
+                "no version has been promoted yet; "
+                "train one with `toploss train` or promote one with `toploss models promote`"
+            )
+        name = alias.version
+    row = connection.execute(select(versions).where(versions.c.name == name)).first()
+    if row is None:
+        raise NotFound(f"there is no version {name!r}; `toploss models list` shows them")
+    return _version(row)
+
+
+def _version(row: Any) -> Version:
+    return Version(
+        name=row.name,
+        run=row.run_id,
+        path=row.path,
+        manifest=row.manifest,
+        manifest_sha256=row.manifest_sha256,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,81 @@
+"""The complete settings of one training: what is kept with its run and its version."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from toploss.blobs import sha256
+from toploss.errors import BadInput
+from toploss.home import Home
+from toploss.settings import Settings
+
+DOWNLOADED = "default"  # ImageNet weights, fetched by torchvision
+SCRATCH = "none"  # random weights; nothing is frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Equal plans on equal snapshots, by equal code and threads, give equal models."""
+
+    arch: str  # torchvision's name
+    weights: str  # DOWNLOADED, SCRATCH, or the path of a weights file in the storage
+    size: int  # side of the images in pixels
+    batch_size: int
+    epochs_head: int  # stage one: the head alone (from scratch: all layers)
+    epochs_all: int  # stage two: all layers
+    lr: float | None  # stage one's peak rate; None: the rate finder's
+    seed: int
+    flip: bool  # training images are mirrored at random
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Plan":
+        """The defaults of `toploss train`."""
+        return cls(
+            arch=settings.train_arch,
+            weights=settings.train_weights,
+            size=settings.train_size,
+            batch_size=settings.train_batch_size,
+            epochs_head=settings.train_epochs_head,
+            epochs_all=settings.train_epochs_all,
+            lr=None if settings.train_lr == "auto" else float(settings.train_lr),
+            seed=settings.train_seed,
+            flip=settings.train_flip,
+        )
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Plan":
+        return cls(**{field.name: data[field.name] for field in fields(cls)})
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def stored(self, home: Home) -> "Plan":
+        """The plan with a weights file of the user's put into the storage, where a later run, or
+        one on another machine, finds the very same bytes.
+
+        Raises:
+            BadInput: there is no such file.
+        """
+        if self.weights in (DOWNLOADED, SCRATCH) or home.blobs.exists(self.weights):
+            return self
+        path = Path(self.weights).expanduser()
+        if not path.is_file():
+            raise BadInput(
+                f"there is no weights file {self.weights!r}; "
+                "give a .pth or .safetensors file, `default` or `none`"
+            )
+        data = path.read_bytes()
+        kept = f"weights/{sha256(data)}/{path.name}"
+        home.blobs.put(kept, data, known=True)
+        return Plan(**{**asdict(self), "weights": kept})
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.weights == SCRATCH
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal plans."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()

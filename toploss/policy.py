@@ -1,0 +1,98 @@
+"""When a retraining is due by itself."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from toploss import snapshots
+from toploss.home import Home
+from toploss.schema import policy_events, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """The policy's answer, with what it rests on."""
+
+    due: bool
+    why: str  # in words
+    changed: int  # samples of train or valid, since the last verdict
+    needed: int
+    paused: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def due(home: Home, *, now: float | None = None) -> Due:
+    """Whether a run should start without anyone's asking.
+
+    It should when enough samples have changed, none of them just now, the last run ended long
+    enough ago, and it did not fail on these very data.
+    """
+    now = time.time() if now is None else now
+    settings = home.settings
+    with home.db.read() as connection:
+        changed = snapshots.changed(connection)
+        touched = snapshots.last_change(connection) or 0.0
+        last = connection.execute(
+            select(runs.c.state, runs.c.created_at, runs.c.started_at, runs.c.ended_at)
+            .where(runs.c.ended_at.is_not(None))
+            .order_by(runs.c.ended_at.desc())
+            .limit(1)
+        ).first()
+        pause = paused(connection)
+    quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
+    if pause is not None:
+        verdict, why = False, f"paused: {pause}"
+    elif changed < settings.retrain_after:
+        verdict, why = False, f"{changed} of {settings.retrain_after} changed samples"
+    elif quiet < settings.retrain_quiet_s:
+        verdict, why = (
+            False,
+            f"the last change is {quiet:.0f} s old, of {settings.retrain_quiet_s:g} s quiet",
+        )
+    elif rested < settings.retrain_cooldown_s:
+        verdict, why = (
+            False,
+            f"the last run ended {rested:.0f} s ago, of {settings.retrain_cooldown_s:g} s rest",
+        )
+    elif last and last.state != "succeeded" and touched <= (last.started_at or last.created_at):
+        verdict, why = (
+            False,
+            f"the last run on these data {last.state}; change them, or ask for one",
+        )
+    else:
+        verdict, why = True, f"{changed} samples have changed"
+    return Due(
+        due=verdict,
+        why=why,
+        changed=changed,
+        needed=settings.retrain_after,
+        paused=pause is not None,
+    )
+
+
+def paused(connection: Connection) -> str | None:
+    """Why the policy is paused; None when it is not."""
+    row = connection.execute(
+        select(policy_events).order_by(policy_events.c.seq.desc()).limit(1)
+    ).first()
+    return row.reason if row and row.paused else None
+
+
+def pause(home: Home, *, reason: str, actor: str) -> None:
+    with home.db.write() as connection:
+        set_paused(connection, True, reason=reason, actor=actor)
+
+
+def resume(home: Home, *, actor: str) -> None:
+    with home.db.write() as connection:
+        set_paused(connection, False, reason="resumed", actor=actor)
+
+
+def set_paused(connection: Connection, paused: bool, *, reason: str, actor: str) -> None:
+    connection.execute(
+        policy_events.insert().values(paused=paused, reason=reason, actor=actor, at=time.time())
+    )

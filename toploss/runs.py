@@ -1,0 +1,368 @@
+"""The run queue: one run is worked on at most, and one waits.
+
+A run belongs to the attempt whose fence it carries. Everything an attempt writes is checked
+against the fence in the same transaction, so that a trainer that was given up for lost and comes
+back changes nothing.
+"""
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+from sqlalchemy.exc import IntegrityError
+
+from toploss import models
+from toploss.errors import Fenced, NotFound, Refused
+from toploss.home import Home
+from toploss.ids import new_id
+from toploss.plan import Plan
+from toploss.processes import surely_gone
+from toploss.schema import runs, triggers, versions
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    LEASED = "leased"  # a dispatcher has launched it
+    RUNNING = "running"  # the trainer has taken it up
+    SUCCEEDED = "succeeded"  # it ended with a verdict, whatever the verdict
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ACTIVE = (RunState.LEASED, RunState.RUNNING)
+ENDED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+# From each state, where a run may go. A lost attempt goes back to the queue.
+TRANSITIONS = {
+    RunState.QUEUED: {RunState.LEASED, RunState.RUNNING, RunState.CANCELLED, RunState.FAILED},
+    RunState.LEASED: {RunState.RUNNING, RunState.QUEUED, RunState.FAILED, RunState.CANCELLED},
+    RunState.RUNNING: {
+        RunState.SUCCEEDED,
+        RunState.FAILED,
+        RunState.CANCELLED,
+        RunState.QUEUED,
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right of one attempt to work on a run."""
+
+    run: str
+    fence: int
+
+
+def enqueue(
+    home: Home, *, reason: str, actor: str, force: bool = False, fingerprint: str | None = None
+) -> dict[str, Any]:
+    """Ask for a run with the settings of production's run, else the defaults.
+
+    While one waits, it is the same one, with the reason added.
+
+    Args:
+        fingerprint: of today's data, to refuse work that has its verdict already.
+        force: even so.
+
+    Raises:
+        Refused: this snapshot and these settings already have a verdict.
+    """
+    with home.db.write() as connection:
+        plan = next_plan(home, connection)
+        waiting = connection.execute(
+            select(runs.c.id).where(runs.c.state == RunState.QUEUED)
+        ).scalar()
+        if waiting is None:
+            if fingerprint is not None and not force:
+                _refuse_equal(connection, fingerprint, plan)
+            waiting = _insert(connection, RunState.QUEUED, plan)
+        _trigger(connection, waiting, reason, actor)
+        return told(connection, _row(connection, waiting))
+
+
+def next_plan(home: Home, connection: Connection) -> Plan:
+    """The settings of production's run; without one, the defaults."""
+    alias = models.standing(connection)
+    if alias is None:
+        return Plan.from_settings(home.settings)
+    plan = connection.execute(
+        select(runs.c.plan)
+        .join(versions, versions.c.run_id == runs.c.id)
+        .where(versions.c.name == alias.version)
+    ).scalar_one()
+    return Plan.from_json(plan)
+
+
+def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> Lease:
+    """A run in the foreground, from now on this process's.
+
+    Raises:
+        Refused: a run is active.
+    """
+    reap(home)
+    try:
+        with home.db.write() as connection:
+            run = _insert(connection, RunState.RUNNING, plan, foreground=True, promote=promote)
+            _trigger(connection, run, "toploss train", actor)
+            _update(connection, run, fence=1, started_at=time.time(), **_held(home, owner))
+    except IntegrityError as exc:
+        raise Refused(_busy(home)) from exc
+    return Lease(run=run, fence=1)
+
+
+def claim(home: Home, *, owner: str) -> Lease | None:
+    """Take the waiting run, if none is active; None when there is nothing to do."""
+    with home.db.write() as connection:
+        if connection.execute(select(runs.c.id).where(runs.c.state.in_(ACTIVE))).first():
+            return None
+        row = connection.execute(select(runs).where(runs.c.state == RunState.QUEUED)).first()
+        if row is None:
+            return None
+        _go(connection, row, RunState.LEASED, fence=row.fence + 1, **_held(home, owner))
+        return Lease(run=row.id, fence=row.fence + 1)
+
+
+def take_up(home: Home, lease: Lease, *, owner: str) -> Plan:
+    """The launched trainer begins; returns its settings.
+
+    Raises:
+        Fenced: another attempt owns the run.
+    """
+    with home.db.write() as connection:
+        row = _fenced(connection, lease)
+        if row.state == RunState.LEASED:
+            _go(connection, row, RunState.RUNNING, started_at=time.time(), **_held(home, owner))
+        return Plan.from_json(row.plan)
+
+
+def beat(home: Home, lease: Lease) -> bool:
+    """Say that the attempt lives; returns whether the run was asked to stop.
+
+    Raises:
+        Fenced: another attempt owns the run, or it has ended.
+    """
+    with home.db.write() as connection:
+        row = _fenced(connection, lease)
+        _update(connection, lease.run, lease_until=time.time() + home.settings.lease_s)
+        return bool(row.cancel_asked)
+
+
+def note(home: Home, lease: Lease, **fields: Any) -> None:
+    """Write down progress: stage, epoch, epochs, history, finder, fingerprint, plan, log.
+
+    Raises:
+        Fenced.
+    """
+    with home.db.write() as connection:
+        _fenced(connection, lease)
+        _update(connection, lease.run, **fields)
+
+
+def finish(
+    connection: Connection,
+    lease: Lease,
+    state: RunState,
+    *,
+    error: str | None = None,
+    **fields: Any,
+) -> None:
+    """End the run within the caller's transaction. Raises Fenced."""
+    row = _fenced(connection, lease)
+    _go(connection, row, state, error=error, ended_at=time.time(), lease_until=None, **fields)
+
+
+def give_up(home: Home, lease: Lease, *, error: str) -> RunState:
+    """The attempt is lost: back to the queue, or failed when it had its attempts.
+
+    A run that was asked to stop is cancelled. When another one waits already, the lost one ends
+    and its reasons go to the waiting one: at most one waits.
+    """
+    with home.db.write() as connection:
+        row = _fenced(connection, lease)
+        waiting = connection.execute(
+            select(runs.c.id).where(runs.c.state == RunState.QUEUED)
+        ).scalar()
+        if row.cancel_asked:
+            to = RunState.CANCELLED
+        elif row.foreground or waiting is not None or row.fence >= home.settings.attempts:
+            to = RunState.FAILED
+            if waiting is not None:
+                error += f"; run {waiting} goes on in its place"
+                _trigger(connection, waiting, f"run {lease.run} was lost", "dispatcher")
+        else:
+            to = RunState.QUEUED
+        ended = None if to is RunState.QUEUED else time.time()
+        _go(connection, row, to, error=error, ended_at=ended, lease_until=None, owner=None)
+        return to
+
+
+def reap(home: Home) -> str | None:
+    """Settle an active run whose attempt has died or fallen silent; returns its id."""
+    with home.db.read() as connection:
+        row = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).first()
+    if row is None:
+        return None
+    silent = time.time() - (row.lease_until or 0)
+    gone = bool(row.owner) and surely_gone(row.owner)
+    if silent <= 0 and not gone:
+        return None
+    try:
+        give_up(
+            home,
+            Lease(run=row.id, fence=row.fence),
+            error="its process has ended" if gone else "its process has fallen silent",
+        )
+    except Fenced:
+        return None  # somebody else settled it
+    return str(row.id)
+
+
+def cancel(home: Home, run_id: str) -> dict[str, Any]:
+    """Stop a run: one that waits at once, an active one within seconds.
+
+    Raises:
+        NotFound. Refused: it has ended already.
+    """
+    with home.db.write() as connection:
+        row = _row(connection, run_id)
+        if row.state == RunState.QUEUED:
+            _go(connection, row, RunState.CANCELLED, ended_at=time.time())
+        elif row.state in ACTIVE:
+            _update(connection, run_id, cancel_asked=True)
+        elif row.state != RunState.CANCELLED:
+            raise Refused(f"run {run_id} cannot be cancelled: it has {row.state} already")
+        return told(connection, _row(connection, run_id))
+
+
+def show(home: Home, run_id: str) -> dict[str, Any]:
+    """A run in words and numbers. Raises NotFound."""
+    with home.db.read() as connection:
+        return told(connection, _row(connection, run_id))
+
+
+def listed(
+    home: Home, *, after: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Runs, newest first, those older than `after`."""
+    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(runs.c.id < after)
+    with home.db.read() as connection:
+        return [told(connection, row) for row in connection.execute(query).all()]
+
+
+def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    asked = connection.execute(
+        select(triggers).where(triggers.c.run_id == row.id).order_by(triggers.c.seq)
+    )
+    return {
+        "id": row.id,
+        "state": row.state,
+        "stage": row.stage,
+        "epoch": row.epoch,
+        "epochs": row.epochs,
+        "reasons": [{"reason": t.reason, "actor": t.actor, "at": t.at} for t in asked],
+        "attempt": row.fence,
+        "cancel_asked": row.cancel_asked,
+        "fingerprint": row.fingerprint,
+        "settings": row.plan,
+        "history": row.history,
+        "finder": row.finder,
+        "metrics": row.metrics,
+        "gate": row.gate,
+        "version": row.version,
+        "error": row.error,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+    }
+
+
+def log_path(run_id: str, fence: int) -> str:
+    """Where an attempt's log lies in the storage."""
+    return f"runs/{run_id}/log-{fence}.txt"
+
+
+def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:
+    verdicts = connection.execute(
+        select(runs.c.id, runs.c.plan).where(
+            (runs.c.fingerprint == fingerprint) & (runs.c.state == RunState.SUCCEEDED)
+        )
+    )
+    for run_id, done in verdicts:
+        if Plan.from_json(done) == plan:
+            raise Refused(
+                f"nothing to learn: run {run_id} had the same data and settings and has its "
+                "verdict; change the data or the settings, or ask with --force"
+            )
+
+
+def _insert(
+    connection: Connection,
+    state: RunState,
+    plan: Plan,
+    *,
+    foreground: bool = False,
+    promote: bool = True,
+) -> str:
+    run = new_id()
+    connection.execute(
+        runs.insert().values(
+            id=run,
+            state=state,
+            plan=plan.as_json(),
+            foreground=foreground,
+            promote=promote,
+            fence=0,
+            cancel_asked=False,
+            history=[],
+            created_at=time.time(),
+        )
+    )
+    return run
+
+
+def _trigger(connection: Connection, run: str, reason: str, actor: str) -> None:
+    connection.execute(
+        triggers.insert().values(run_id=run, reason=reason, actor=actor, at=time.time())
+    )
+
+
+def _held(home: Home, owner: str) -> dict[str, Any]:
+    return {"owner": owner, "lease_until": time.time() + home.settings.lease_s}
+
+
+def _go(connection: Connection, row: Row[Any], to: RunState, **fields: Any) -> None:
+    allowed = TRANSITIONS.get(RunState(row.state), set())
+    assert to in allowed, f"a run does not go from {row.state} to {to}"
+    _update(connection, row.id, state=to, **fields)
+
+
+def _update(connection: Connection, run: str, **fields: Any) -> None:
+    connection.execute(runs.update().where(runs.c.id == run).values(**fields))
+
+
+def _row(connection: Connection, run_id: str) -> Row[Any]:
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}; `toploss runs list` shows them")
+    return row
+
+
+def _fenced(connection: Connection, lease: Lease) -> Row[Any]:
+    row = _row(connection, lease.run)
+    if row.fence != lease.fence or row.state not in ACTIVE:
+        raise Fenced(
+            f"attempt {lease.fence} at run {lease.run} is void: the run is {row.state} "
+            f"in attempt {row.fence}"
+        )
+    return row
+
+
+def _busy(home: Home) -> str:
+    with home.db.read() as connection:
+        row = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).first()
+    which = f"run {row.id} is {row.state}" if row else "another run has just begun"
+    return f"{which}; wait for it (`toploss runs list`) or stop it with `toploss runs cancel`"

@@ -1,0 +1,227 @@
+"""The tables. `migrations/` beside this file brings a database to them.
+
+Times are seconds since 1970 in UTC. What happened is kept in append-only tables (`sample_events`,
+`class_events`, `split_ledger`, `alias_moves`, `policy_events`); what stands today is their
+projection, written in the same transaction.
+"""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+# The migration that these tables are; a test holds it against the newest in migrations/.
+REVISION = "0001"
+
+metadata = MetaData()
+
+# What was fixed once for this data set: the split's shares and seed.
+facts = Table(
+    "facts",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+classes = Table(
+    "classes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    # A merged class stays as a name for another one; never a chain.
+    Column("merged_into", Integer, ForeignKey("classes.id")),
+    Column("added_at", Double, nullable=False),
+)
+
+class_events = Table(
+    "class_events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # add, rename, merge
+    Column("before", String(200)),
+    Column("after", String(200), nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("seq", Integer, primary_key=True),  # order of arrival; what lists are paged by
+    Column("id", String(64), nullable=False, unique=True),  # SHA-256 of the bytes, in hex
+    Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),  # today's label
+    Column("group_id", String(64), ForeignKey("split_ledger.group_id"), nullable=False),
+    Column("split", String(8), nullable=False),
+    Column("state", String(16), nullable=False),  # active, excluded
+    Column("decision", String(16)),  # the one that stands: confirm, relabel, exclude, skip
+    Column("decision_id", String(26)),  # its event
+    Column("revision", Integer, nullable=False),  # grows with every decision and undo
+    # The label in the last snapshot whose run ended with a verdict; none: it was not in it.
+    Column("settled_class_id", Integer),
+    Column("changed", Boolean, nullable=False),  # counts toward the next run
+    Column("format", String(8), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("name", Text, nullable=False),  # the file's name as it came
+    Column("added_at", Double, nullable=False),
+    Index("samples_by_class", "class_id", "split"),
+    Index(
+        "samples_changed", "split", sqlite_where=text("changed"), postgresql_where=text("changed")
+    ),
+)
+
+sample_events = Table(
+    "sample_events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(26), nullable=False, unique=True),
+    Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False),
+    # add, label, conflict, confirm, relabel, exclude, skip, undo
+    Column("kind", String(16), nullable=False),
+    Column("class_id", Integer, ForeignKey("classes.id")),  # the label it speaks of
+    Column("undoes", String(26)),  # of an undo: the event taken back
+    Column("before", JSON, nullable=False),  # the projection it found: what an undo restores
+    Column("revision", Integer, nullable=False),  # the sample's, after it
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("evidence", JSON),  # of a decision: version, loss, predicted, as the reviewer saw them
+    Index("sample_events_by_sample", "sample_id", "seq"),
+)
+
+# The answer once given under an Idempotency-Key.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# Append-only: a group's split is written once.
+split_ledger = Table(
+    "split_ledger",
+    metadata,
+    Column("group_id", String(64), primary_key=True),  # the id of the group's first sample
+    Column("split", String(8), nullable=False),
+    Column("why", String(16), nullable=False),  # hash, given
+    Column("at", Double, nullable=False),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("path", Text, nullable=False),  # in the storage
+    Column("classes", JSON, nullable=False),  # labels in the model's order
+    Column("counts", JSON, nullable=False),  # split → label → samples
+    Column("at", Double, nullable=False),
+)
+
+ACTIVE = text("state IN ('leased', 'running')")
+QUEUED = text("state = 'queued'")
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("plan", JSON),  # complete settings of the training; none until it is launched
+    Column("foreground", Boolean, nullable=False),  # somebody sits before it: never taken up again
+    Column("promote", Boolean, nullable=False),
+    Column("fingerprint", String(64), ForeignKey("snapshots.fingerprint")),
+    Column("fence", Integer, nullable=False),  # grows with every attempt; an older one is void
+    Column("owner", String(200)),  # host:pid:start of the process that works on it
+    Column("lease_until", Double),
+    Column("cancel_asked", Boolean, nullable=False),
+    Column("stage", String(32)),
+    Column("epoch", Integer),
+    Column("epochs", Integer),
+    Column("history", JSON, nullable=False),  # one row per epoch
+    Column("finder", JSON),  # the rate finder's curve and choice
+    Column("metrics", JSON),
+    Column("gate", JSON),  # the verdict, in words and numbers
+    Column("version", String(26)),
+    Column("error", Text),
+    Column("log", Text),  # the log's path in the storage
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Index("one_active_run", text("(1)"), unique=True, sqlite_where=ACTIVE, postgresql_where=ACTIVE),
+    Index("one_queued_run", text("(1)"), unique=True, sqlite_where=QUEUED, postgresql_where=QUEUED),
+)
+
+# Why a run was asked for; triggers that find one waiting add their reason to it.
+triggers = Table(
+    "triggers",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("run_id", String(26), ForeignKey("runs.id"), nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("name", String(26), primary_key=True),
+    Column("run_id", String(26), ForeignKey("runs.id"), nullable=False),
+    Column("path", Text, nullable=False),  # its folder in the storage
+    Column("manifest_sha256", String(64), nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("class_ids", JSON, nullable=False),  # of its labels, in order
+    Column("created_at", Double, nullable=False),
+)
+
+# The production alias: the row with the highest generation stands.
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("generation", Integer, primary_key=True),
+    Column("version", String(26), ForeignKey("versions.name"), nullable=False),
+    Column("kind", String(16), nullable=False),  # promote, rollback
+    Column("below", Integer),  # the generation that a roll-back would return to
+    Column("reason", Text, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# The automatic policy: the last row stands; none: it runs.
+policy_events = Table(
+    "policy_events",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("paused", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# Held-out losses, per version that made them.
+scores = Table(
+    "scores",
+    metadata,
+    Column("version", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("predicted_class_id", Integer, nullable=False),
+    Column("confidence", Double, nullable=False),  # probability of the predicted class
+    Column("loss", Double, nullable=False),  # −log probability of today's label, in nats
+    Column("probabilities", LargeBinary, nullable=False),  # float32, in the version's order
+    Column("fold", Integer),
+    Column("held_out", Boolean, nullable=False),
+    Index("scores_by_loss", "version", "loss", "sample_seq"),
+)

@@ -1,0 +1,181 @@
+"""Every setting, in one class. No other module reads the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from toploss.errors import BadSettings
+
+PREFIX = "TOPLOSS_"
+
+
+class Settings(BaseSettings):
+    """Read once at start, from `TOPLOSS_…` variables and a `.env` file; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    # Where things are
+    home: Annotated[Path, Field(description="folder for everything local")] = Path("~/.toploss")
+    database_url: Annotated[
+        str, Field(description="SQLAlchemy URL; empty means SQLite at `HOME/toploss.db`")
+    ] = ""
+    storage_url: Annotated[
+        str,
+        Field(description="folder of images, snapshots, checkpoints, versions; `HOME/storage`"),
+    ] = ""
+    name: Annotated[
+        str,
+        Field(
+            description="the classifier's name, and its BentoML model name",
+            pattern=r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$",
+            max_length=63,
+        ),
+    ] = "toploss"
+
+    # Images
+    max_bytes: Annotated[int, Field(gt=0, description="bytes of one image")] = 20 * 2**20
+    max_pixels: Annotated[int, Field(gt=0, description="pixels of one image")] = 64_000_000
+    split: Annotated[
+        str, Field(description="shares of train/valid/test in percent; fixed at the first import")
+    ] = "70/15/15"
+    split_seed: Annotated[int, Field(description="seed of the split; fixed likewise")] = 42
+
+    # Serving
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where networks run")] = (
+        "auto"
+    )
+    engine: Annotated[
+        Literal["auto", "onnx", "torch"],
+        Field(description="what computes predictions; auto: torch on CUDA, else onnx"),
+    ] = "auto"
+    queue_size: Annotated[
+        int, Field(gt=0, description="predictions in flight before the service answers 503")
+    ] = 64
+    poll_s: Annotated[
+        float, Field(gt=0, description="seconds between two looks at the production alias")
+    ] = 1.0
+    threads: Annotated[
+        int, Field(ge=0, description="threads of one prediction or training; 0: one per core")
+    ] = 0
+
+    # Training, where the command line says nothing else
+    train_arch: Annotated[str, Field(description="torchvision's name of the architecture")] = (
+        "resnet34"
+    )
+    train_weights: Annotated[
+        str, Field(description="`default` (ImageNet's, downloaded), `none`, or a file")
+    ] = "default"
+    train_size: Annotated[int, Field(ge=8, le=2048, description="side in pixels")] = 224
+    train_batch_size: Annotated[int, Field(ge=2, description="images in a step")] = 64
+    train_epochs_head: Annotated[int, Field(ge=0, description="epochs of stage one")] = 4
+    train_epochs_all: Annotated[int, Field(ge=0, description="epochs of stage two")] = 2
+    train_lr: Annotated[
+        str, Field(description="`auto` (the rate finder) or stage one's peak rate")
+    ] = "auto"
+    train_seed: Annotated[int, Field(ge=0, lt=2**32, description="seed of the training")] = 42
+    train_flip: Annotated[
+        bool, Field(description="mirror training images; off where left and right matter")
+    ] = True
+
+    # Retraining
+    retrain_after: Annotated[
+        int, Field(ge=1, description="changed samples of train or valid that make a run due")
+    ] = 50
+    retrain_quiet_s: Annotated[
+        float, Field(ge=0, description="seconds without a change before a run starts")
+    ] = 60
+    retrain_cooldown_s: Annotated[
+        float, Field(ge=0, description="seconds after a run ended before the next")
+    ] = 900
+    gate_margin: Annotated[
+        float,
+        Field(ge=0, le=1, description="accuracy that a candidate may lose and still be promoted"),
+    ] = 0.02
+    gate_cannot_tell: Annotated[
+        Literal["better", "hold", "promote"],
+        Field(description="what to do with a candidate that the holdout cannot judge"),
+    ] = "better"
+    lease_s: Annotated[
+        float, Field(gt=1, description="silence in seconds after which a run counts as lost")
+    ] = 30
+    attempts: Annotated[
+        int, Field(ge=1, description="launches of a run before a lost one counts as failed")
+    ] = 3
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return Path(os.path.abspath(home.expanduser()))
+
+    @field_validator("split")
+    @classmethod
+    def _three_shares(cls, split: str) -> str:
+        try:
+            shares = [float(share) for share in split.split("/")]
+        except ValueError as exc:
+            raise ValueError("expected three numbers, as in 70/15/15") from exc
+        if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or sum(shares) > 100.0001:
+            raise ValueError("expected three shares, the first above 0, of 100 together")
+        if abs(sum(shares) - 100) > 1e-4:
+            raise ValueError(f"the shares add up to {sum(shares):g}, not to 100")
+        return split
+
+    @field_validator("train_lr")
+    @classmethod
+    def _rate(cls, rate: str) -> str:
+        if rate != "auto":
+            try:
+                if not 0 < float(rate) <= 10:
+                    raise ValueError
+            except ValueError as exc:
+                raise ValueError("expected 'auto' or a rate above 0 and at most 10") from exc
+        return rate
+
+    @property
+    def database(self) -> str:
+        """The database's URL, spelled out."""
+        return self.database_url or f"sqlite:///{self.home / 'toploss.db'}"
+
+    @property
+    def storage(self) -> str:
+        """The storage's URL or folder, spelled out."""
+        return self.storage_url or str(self.home / "storage")
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads a prediction or a training uses: the setting, else the cores we may
+        use (a container's CPU quota included). Threads above the quota are catastrophic."""
+        return self.threads or available_cores()
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, bounded by the control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores or 1, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no control group, or no quota ("max")
+    return max(1, cores or 1)
+
+
+def read_settings(**overrides: object) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        BadSettings: naming the variable, its value and what was expected.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        key = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise BadSettings(
+            f"{key}={fault['input']!r} is not usable: {reason}; correct the variable or .env"
+        ) from exc

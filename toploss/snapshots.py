@@ -1,0 +1,236 @@
+"""The data as a run sees them: frozen, fingerprinted, and compared with what came since."""
+
+import csv
+import hashlib
+import io
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, null, select
+
+from toploss import classes as class_table
+from toploss.errors import BadData, NotFound
+from toploss.home import Home
+from toploss.schema import classes, sample_events, samples, snapshots
+
+# A class needs as many training images to be learned at all.
+FEWEST_TRAINING = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sample of a snapshot."""
+
+    id: str
+    label: str
+    split: str
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A frozen view of the active samples."""
+
+    fingerprint: str  # SHA-256 of its rows: equal data, equal fingerprint, on every machine
+    labels: tuple[str, ...]  # the model's classes, in the order of its outputs: sorted by name
+    class_ids: tuple[int, ...]  # their ids, in the same order
+    counts: dict[str, dict[str, int]]  # split → label → samples
+    rows: tuple[Row, ...]  # sorted by id
+
+    def of_split(self, split: str) -> list[Row]:
+        return [row for row in self.rows if row.split == split]
+
+
+def freeze(home: Home) -> Snapshot:
+    """Freeze today's active samples and keep the snapshot. Equal data share one.
+
+    Raises:
+        BadData: when they cannot be trained on.
+    """
+    with home.db.read() as connection:
+        ids = {row.name: row.id for row in connection.execute(select(classes))}
+        found = connection.execute(
+            select(samples.c.id, classes.c.name, samples.c.split, samples.c.group_id)
+            .join(classes, classes.c.id == samples.c.class_id)
+            .where(samples.c.state == "active")
+            .order_by(samples.c.id)
+        ).all()
+    rows = tuple(Row(id=a, label=b, split=c, group=d) for a, b, c, d in found)
+    counts = _counted(rows)
+    _check(counts)
+    content = _written(rows)
+    labels = tuple(sorted({row.label for row in rows}))
+    snapshot = Snapshot(
+        fingerprint=hashlib.sha256(content).hexdigest(),
+        labels=labels,
+        class_ids=tuple(ids[label] for label in labels),
+        counts=counts,
+        rows=rows,
+    )
+    _keep(home, snapshot, content)
+    return snapshot
+
+
+def load(home: Home, fingerprint: str) -> Snapshot:
+    """Raises NotFound; Broken when its file is gone or damaged."""
+    with home.db.read() as connection:
+        row = connection.execute(
+            select(snapshots).where(snapshots.c.fingerprint == fingerprint)
+        ).first()
+    if row is None:
+        raise NotFound(f"there is no snapshot {fingerprint!r}; `toploss runs show` names a run's")
+    rows = _read(home, row.path)
+    return Snapshot(
+        fingerprint=fingerprint,
+        labels=tuple(entry["name"] for entry in row.classes),
+        class_ids=tuple(entry["id"] for entry in row.classes),
+        counts=row.counts,
+        rows=rows,
+    )
+
+
+def settle(home: Home, connection: Connection, fingerprint: str) -> None:
+    """A run on this snapshot ended with a verdict: changes count from it onwards.
+
+    What was decided after the freeze still differs from the snapshot, and so still counts.
+    """
+    row = connection.execute(select(snapshots).where(snapshots.c.fingerprint == fingerprint)).one()
+    ids = {entry["name"]: entry["id"] for entry in row.classes}
+    connection.execute(samples.update().values(settled_class_id=None))
+    connection.execute(
+        samples.update()
+        .where(samples.c.id == bindparam("sample"))
+        .values(settled_class_id=bindparam("settled")),
+        [{"sample": kept.id, "settled": ids[kept.label]} for kept in _read(home, row.path)],
+    )
+    learned = case((samples.c.state == "active", samples.c.class_id), else_=null())
+    connection.execute(
+        samples.update().values(changed=learned.is_distinct_from(samples.c.settled_class_id))
+    )
+
+
+def changed(connection: Connection) -> int:
+    """Samples of train or valid that are new, relabelled or excluded since the last verdict."""
+    query = select(func.count()).select_from(samples)
+    query = query.where(samples.c.changed & samples.c.split.in_(["train", "valid"]))
+    return int(connection.execute(query).scalar_one())
+
+
+def last_change(connection: Connection) -> float | None:
+    """When a sample last came in or a decision was last taken; None when nothing ever happened."""
+    query = select(sample_events.c.at).where(sample_events.c.kind != "conflict")
+    found = connection.execute(query.order_by(sample_events.c.seq.desc()).limit(1)).scalar()
+    return None if found is None else float(found)
+
+
+def overview(home: Home) -> dict[str, Any]:
+    """The data set in numbers: per class and split, excluded, conflicts, changed."""
+    with home.db.read() as connection:
+        known = class_table.load(connection)
+        by_class: dict[str, dict[str, int]] = {
+            name: {"train": 0, "valid": 0, "test": 0} for name in known.open
+        }
+        counted = connection.execute(
+            select(samples.c.class_id, samples.c.split, func.count())
+            .where(samples.c.state == "active")
+            .group_by(samples.c.class_id, samples.c.split)
+        )
+        for class_id, split, number in counted:
+            by_class[known.names[class_id]][split] += number
+        excluded = connection.execute(
+            select(func.count()).select_from(samples).where(samples.c.state == "excluded")
+        ).scalar_one()
+        conflicts = connection.execute(
+            select(func.count())
+            .select_from(sample_events)
+            .where(sample_events.c.kind == "conflict")
+        ).scalar_one()
+        return {
+            "samples": sum(sum(counts.values()) for counts in by_class.values()),
+            "excluded": excluded,
+            "conflicts": conflicts,
+            "changed": changed(connection),
+            "splits": {
+                split: sum(counts[split] for counts in by_class.values())
+                for split in ("train", "valid", "test")
+            },
+            "classes": by_class,
+        }
+
+
+def export(home: Home) -> str:
+    """Every sample as CSV: id, name, label, split, state, decision, revision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "name", "label", "split", "state", "decision", "revision"])
+    with home.db.read() as connection:
+        names = class_table.load(connection).names
+        for row in connection.execute(select(samples).order_by(samples.c.seq)):
+            label = names[row.class_id]
+            writer.writerow(
+                [row.id, row.name, label, row.split, row.state, row.decision or "", row.revision]
+            )
+    return out.getvalue()
+
+
+def _check(counts: dict[str, dict[str, int]]) -> None:
+    labels = {label for by_label in counts.values() for label in by_label}
+    remedy = "import more images, or exclude those of the class"
+    if len(labels) < 2:
+        raise BadData(
+            f"the data set has {len(labels)} classes with images, a classifier needs 2; "
+            "import some with `toploss import FOLDER`"
+        )
+    for label in sorted(labels):
+        number = counts["train"].get(label, 0)
+        if number < FEWEST_TRAINING:
+            together = sum(by_label.get(label, 0) for by_label in counts.values())
+            raise BadData(
+                f"class {label!r} has {together} image{'s' * (together != 1)}, {number} of them "
+                f"for training, and needs {FEWEST_TRAINING} there; {remedy}"
+            )
+    for split in ("valid", "test"):
+        if not counts[split]:
+            raise BadData(f"no image has fallen into the {split} split; import more images")
+
+
+def _counted(rows: tuple[Row, ...]) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {"train": {}, "valid": {}, "test": {}}
+    for row in rows:
+        by_label = counts[row.split]
+        by_label[row.label] = by_label.get(row.label, 0) + 1
+    return {split: dict(sorted(by_label.items())) for split, by_label in counts.items()}
+
+
+def _written(rows: tuple[Row, ...]) -> bytes:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "label", "split", "group"])
+    writer.writerows((row.id, row.label, row.split, row.group) for row in rows)
+    return out.getvalue().encode()
+
+
+def _read(home: Home, path: str) -> tuple[Row, ...]:
+    lines = csv.DictReader(io.StringIO(home.blobs.get(path).decode()))
+    return tuple(Row(**line) for line in lines)
+
+
+def _keep(home: Home, snapshot: Snapshot, content: bytes) -> None:
+    path = f"snapshots/{snapshot.fingerprint}.csv"
+    home.blobs.put(path, content, known=True)
+    named = zip(snapshot.class_ids, snapshot.labels, strict=True)
+    with home.db.write() as connection:
+        there = select(snapshots.c.fingerprint).where(
+            snapshots.c.fingerprint == snapshot.fingerprint
+        )
+        if connection.execute(there).first() is None:
+            connection.execute(
+                snapshots.insert().values(
+                    fingerprint=snapshot.fingerprint,
+                    path=path,
+                    classes=[{"id": class_id, "name": name} for class_id, name in named],
+                    counts=snapshot.counts,
+                    at=time.time(),
+                )
+            )
