@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from toploss.errors import BadSettings, Broken
@@ -43,15 +44,24 @@ class Blobs:
         """Write a whole file: under a temporary name, then moved.
 
         Args:
-            known: the path is a content hash, so a file that is there already is the same.
+            known: the path is a content hash, so a file of that size is the same.
+
+        Raises:
+            Broken: the storage cannot be written.
         """
         target = self._full(path)
-        if known and self._fs.exists(target):
-            return
-        temporary = f"{target}.{new_id()}.part"
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self._fs.pipe_file(temporary, data)
-        self._fs.mv(temporary, target)
+        try:
+            if known and self.exists(path) and self._fs.size(target) == len(data):
+                return
+            temporary = f"{target}.{new_id()}.part"
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(temporary, data)
+            self._fs.mv(temporary, target)
+        except OSError as exc:
+            raise Broken(
+                f"{path} cannot be written to the storage {self.root} ({exc}); "
+                "check TOPLOSS_STORAGE_URL, its rights and its free space"
+            ) from exc
 
     def get(self, path: str) -> bytes:
         """Raises Broken when there is no such file."""
@@ -63,8 +73,24 @@ class Blobs:
             ) from exc
         return data
 
+    def local(self, path: str) -> Path:
+        """Where a file lies on this machine, its folder made: for a log that grows.
+
+        Raises:
+            BadSettings: the storage is no folder of this machine.
+        """
+        if "file" not in self._fs.protocol:
+            raise BadSettings(
+                f"the storage {self.root} is no folder of this machine, and logs of trainings "
+                "need one; set TOPLOSS_STORAGE_URL to a folder"
+            )
+        full = Path(self._full(path))
+        full.parent.mkdir(parents=True, exist_ok=True)
+        return full
+
     def exists(self, path: str) -> bool:
-        return bool(self._fs.exists(self._full(path)))
+        """Whether there is such a file; a folder is none."""
+        return bool(self._fs.isfile(self._full(path)))
 
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files; one that is not there is no error."""

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, null, select
 
 from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
 from toploss.home import Home
@@ -77,7 +77,13 @@ def rename(home: Home, old: str, new: str, *, actor: str) -> None:
     new = checked(new)
     with home.db.write() as connection:
         class_id = _open(connection, old)
-        if new in load(connection).ids:
+        known = load(connection)
+        if new in known.ids and new not in known.open:
+            raise Refused(
+                f"the name {new!r} leads to {known.names[known.ids[new]]!r}, which it was merged "
+                "into; give another name"
+            )
+        if new in known.ids:
             raise Refused(
                 f"there is a class {new!r} already; to make the two one, "
                 f"run `toploss classes merge {old} {new}`"
@@ -88,11 +94,14 @@ def rename(home: Home, old: str, new: str, *, actor: str) -> None:
 
 def merge(home: Home, source: str, target: str, *, actor: str) -> int:
     """Move every sample of `source` to `target`; returns how many. The name `source` leads to
-    `target` from then on, and undoing a decision that named it restores `target`.
+    `target` from then on, and undoing a decision that named it restores `target`. Their
+    probabilities add up in the losses of every version that knew them.
 
     Raises:
         NotFound: no such class. BadInput: both are the same.
     """
+    from toploss import losses  # late: the losses stand on the classes
+
     with home.db.write() as connection:
         gone, kept = _open(connection, source), _open(connection, target)
         if gone == kept:
@@ -108,10 +117,12 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
             .values(
                 class_id=kept,
                 # Their label differs from the one last learned, so they count toward a run.
-                changed=(samples.c.state == "active")
-                & (samples.c.settled_class_id.is_distinct_from(kept)),
+                changed=case((samples.c.state == "active", kept), else_=null()).is_distinct_from(
+                    samples.c.settled_class_id
+                ),
             )
         ).rowcount
+        losses.follow_merge(connection, kept)
         _record(connection, gone, "merge", source, target, actor)
         return int(moved)
 

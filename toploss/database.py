@@ -1,5 +1,8 @@
 """The database: opened, migrated, and its transactions."""
 
+import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,7 @@ from toploss.errors import BadSettings, Broken, WrongSchema
 from toploss.schema import REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PATIENCE_S = 30.0  # how long SQLite waits for another writer
 
 
 class Database:
@@ -50,8 +54,10 @@ class Database:
         Raises:
             WrongSchema: when it is older or newer than this code.
         """
-        found = self.revision()
-        if found is None and not self._tables():
+        with self.read() as connection:  # one view: another process may be making it just now
+            tables = inspect(connection).get_table_names()
+            found = _revision(connection)
+        if not tables:
             self.upgrade()
         elif found != REVISION:
             newer = found is not None and found > REVISION  # revisions are numbered: "0001", …
@@ -62,14 +68,8 @@ class Database:
 
     def revision(self) -> str | None:
         """The migration that the database stands at; None before the first."""
-        if "alembic_version" not in self._tables():
-            return None
         with self.read() as connection:
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-    def _tables(self) -> list[str]:
-        with self._told():
-            return inspect(self._engine).get_table_names()
+            return _revision(connection)
 
     def __str__(self) -> str:
         """The URL without its password."""
@@ -82,12 +82,13 @@ class Database:
 
         Raises:
             WrongSchema: when the database is newer than this release; it is left as it was.
+            Broken: when its tables are not those of its revision; likewise.
         """
         from alembic import command
         from alembic.util import CommandError
 
         with self.write() as connection:
-            before = _current(connection)
+            before = _revision(connection)
             config = _config()
             config.attributes["connection"] = connection
             try:
@@ -97,7 +98,12 @@ class Database:
                     f"the database has schema {before!r}, which this release does not know; "
                     "use the newer release that made it"
                 ) from exc
-            return before, _current(connection)
+            except DBAPIError as exc:
+                raise Broken(
+                    f"the database {self} cannot be upgraded from {before!r}: {exc.orig}; "
+                    "it is as it was; restore a back-up, or name another in TOPLOSS_DATABASE_URL"
+                ) from exc
+            return before, _revision(connection)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -127,10 +133,10 @@ def _engine(url: str) -> Engine:
             return create_engine(parsed, pool_pre_ping=True)
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": 30})
+        engine = create_engine(parsed, connect_args={"timeout": PATIENCE_S})
     except (ArgumentError, ImportError) as exc:
         raise BadSettings(
-            f"TOPLOSS_DATABASE_URL={url!r} is not usable ({exc}); "
+            f"TOPLOSS_DATABASE_URL={_without_password(url)!r} is not usable ({exc}); "
             "give sqlite:///PATH or postgresql+psycopg://…"
         ) from exc
     except OSError as exc:
@@ -141,7 +147,8 @@ def _engine(url: str) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # we say BEGIN ourselves
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+        _use_wal(raw)
+        for pragma in ("foreign_keys=ON", "synchronous=FULL"):
             raw.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -152,10 +159,28 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _current(connection: Connection) -> str | None:
-    from alembic.runtime.migration import MigrationContext
+def _use_wal(raw: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on. SQLite's own time-out does not hold for this switch, so two
+    processes that make a database at once would fail."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
-    return MigrationContext.configure(connection).get_current_revision()
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _config() -> Any:

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from toploss import classes, models
 from toploss.home import Home
+from toploss.schema import classes as class_table
 from toploss.schema import samples, scores, versions
 
 ReviewState = Literal["pending", "decided", "all"]
@@ -87,14 +88,11 @@ def keep(
         sample = found[sample_id]
         if sample.class_id not in class_ids:
             continue
-        best = int(p.argmax())
         rows.append(
             {
                 "version": version,
                 "sample_seq": sample.seq,
-                "predicted_class_id": class_ids[best],
-                "confidence": float(p[best]),
-                "loss": nats(float(p[class_ids.index(sample.class_id)])),
+                **_scored(p, class_ids, sample.class_id),
                 "probabilities": p.astype("<f4").tobytes(),
                 "held_out": held_out,
             }
@@ -104,16 +102,24 @@ def keep(
 
 
 def rescore(connection: Connection, sample_seq: int, class_id: int) -> None:
-    """A sample has another label: its losses under every version that knows the class follow."""
+    """A sample has another label: its losses under every version that knows the class follow.
+    Under the others it is unscored, until its label is one of theirs again."""
     for row in connection.execute(select(scores).where(scores.c.sample_seq == sample_seq)).all():
-        class_ids = _class_ids(connection, row.version)
-        if class_id in class_ids:
-            p = np.frombuffer(row.probabilities, "<f4")
-            connection.execute(
-                scores.update()
-                .where((scores.c.version == row.version) & (scores.c.sample_seq == sample_seq))
-                .values(loss=nats(float(p[class_ids.index(class_id)])))
-            )
+        _rescore(connection, row, _class_ids(connection, row.version), class_id)
+
+
+def follow_merge(connection: Connection, kept: int) -> None:
+    """Another class has become one with `kept`: so do their probabilities, in every version that
+    knew either."""
+    for (version,) in connection.execute(select(versions.c.name)).all():
+        today = _class_ids(connection, version)
+        if kept not in today:
+            continue
+        query = select(scores, samples.c.class_id).where(scores.c.version == version)
+        for row in connection.execute(
+            query.join(samples, samples.c.seq == scores.c.sample_seq)
+        ).all():
+            _rescore(connection, row, today, row.class_id)
 
 
 def top(
@@ -133,7 +139,7 @@ def top(
         if version is None:
             return [], 0, None
         known = classes.load(connection)
-        where = _where(version, which or Filter(), known)
+        where = _is_scored(connection, version) & _where(which or Filter(), known)
         source = scores.join(samples, samples.c.seq == scores.c.sample_seq)
         total = connection.execute(select(func.count()).select_from(source).where(where)).scalar()
         query = select(scores, samples).select_from(source).where(where)
@@ -185,8 +191,12 @@ def evidence(
 ) -> dict[str, Any] | None:
     """What the list showed of a sample: version, loss, prediction; None when it was not scored."""
     version = scoring_version(connection)
+    if version is None:
+        return None
     row = connection.execute(
-        select(scores).where((scores.c.version == version) & (scores.c.sample_seq == sample_seq))
+        select(scores)
+        .join(samples, samples.c.seq == scores.c.sample_seq)
+        .where((scores.c.sample_seq == sample_seq) & _is_scored(connection, version))
     ).first()
     if row is None:
         return None
@@ -200,15 +210,20 @@ def evidence(
 
 def nats(probability: float) -> float:
     """−log of a probability; a probability that rounded to 0 counts as float32's smallest."""
-    return float(-np.log(max(probability, float(np.finfo(np.float32).tiny))))
+    # Sums of probabilities round to more than 1.
+    return float(-np.log(min(max(probability, float(np.finfo(np.float32).tiny)), 1.0)))
 
 
-def _where(version: str, which: Filter, known: classes.Classes) -> ColumnElement[bool]:
-    conditions = [scores.c.version == version]
-    if which.split is None:
-        conditions.append(samples.c.split != "test")
-    else:
-        conditions.append(samples.c.split == which.split)
+def _is_scored(connection: Connection, version: str) -> ColumnElement[bool]:
+    """The version knows the sample's label of today."""
+    known = samples.c.class_id.in_(_class_ids(connection, version))
+    return and_(scores.c.version == version, known)
+
+
+def _where(which: Filter, known: classes.Classes) -> ColumnElement[bool]:
+    conditions = [
+        samples.c.split != "test" if which.split is None else samples.c.split == which.split
+    ]
     if which.label is not None:
         conditions.append(samples.c.class_id == known.id_of(which.label))
     if which.predicted is not None:
@@ -221,8 +236,37 @@ def _where(version: str, which: Filter, known: classes.Classes) -> ColumnElement
 
 
 def _class_ids(connection: Connection, version: str) -> list[int]:
+    """Of each output of the version, the class it stands for today: merged ones stand for one."""
     found = connection.execute(select(versions.c.class_ids).where(versions.c.name == version))
-    return list(found.scalar_one())
+    gone = connection.execute(select(class_table).where(class_table.c.merged_into.is_not(None)))
+    merged = {row.id: row.merged_into for row in gone}
+    return [merged.get(class_id, class_id) for class_id in found.scalar_one()]
+
+
+def _scored(
+    p: npt.NDArray[np.float32], class_ids: Sequence[int], class_id: int
+) -> dict[str, float | int]:
+    """Prediction and loss under a label, from probabilities in the order of `class_ids`."""
+    shares: dict[int, float] = {}
+    for known, share in zip(class_ids, p.tolist(), strict=True):
+        shares[known] = shares.get(known, 0.0) + share
+    best = max(shares, key=lambda known: shares[known])
+    return {
+        "predicted_class_id": best,
+        "confidence": min(shares[best], 1.0),
+        "loss": nats(shares[class_id]),
+    }
+
+
+def _rescore(
+    connection: Connection, row: Row[Any], class_ids: Sequence[int], class_id: int
+) -> None:
+    if class_id in class_ids:
+        connection.execute(
+            scores.update()
+            .where((scores.c.version == row.version) & (scores.c.sample_seq == row.sample_seq))
+            .values(_scored(np.frombuffer(row.probabilities, "<f4"), class_ids, class_id))
+        )
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -1,9 +1,11 @@
 """A network by architecture name: body and head in plain PyTorch, for training and for serving."""
 
+from io import BytesIO
 from typing import Any
 
 import torch
 import torchvision
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from toploss.errors import BadInput
@@ -97,6 +99,27 @@ def build(arch: str, classes: int, *, weights: dict[str, Tensor] | None = None) 
     if weights is not None:
         _load_body(body, arch, weights)
     return Network(body, _features(body, arch), classes)
+
+
+def read_weights(data: bytes, name: str) -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` or `.pth` file; the latter without running its pickle.
+
+    Raises:
+        BadInput: it is neither, or damaged.
+    """
+    try:
+        if name.endswith(".safetensors"):
+            return dict(load_safetensors(data))
+        state: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as exc:  # torch and safetensors raise whatever their parsers meet
+        raise BadInput(
+            f"the weights file {name!r} cannot be read ({exc}); "
+            "give a .safetensors or a .pth of tensors alone"
+        ) from exc
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BadInput(f"the weights file {name!r} holds no state dict; save `model.state_dict()`")
+    return state
 
 
 def downloaded_weights(arch: str) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,43 @@ class Plan:
     def from_json(cls, data: dict[str, Any]) -> "Plan":
         return cls(**{field.name: data[field.name] for field in fields(cls)})
 
+    def but(self, **changed: Any) -> "Plan":
+        """The same with some settings changed; None leaves one as it is, and an `lr` of "auto" is
+        the rate finder's.
+
+        Raises:
+            BadInput: no such setting, or a value out of its range.
+        """
+        unknown = set(changed) - {field.name for field in fields(self)}
+        if unknown:
+            raise BadInput(
+                f"{sorted(unknown)[0]!r} is no setting of a training; "
+                f"there are {', '.join(field.name for field in fields(self))}"
+            )
+        given = {key: value for key, value in changed.items() if value is not None}
+        if given.get("lr") == "auto":
+            given["lr"] = None
+        plan = replace(self, **given)
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """Raises BadInput, naming what is out of range."""
+        for key, lowest, highest in (
+            ("size", 8, 2048),
+            ("batch_size", 2, 65_536),
+            ("epochs_head", 0, 10_000),
+            ("epochs_all", 0, 10_000),
+            ("seed", 0, 2**32 - 1),
+        ):
+            value = getattr(self, key)
+            if not lowest <= value <= highest:
+                raise BadInput(f"{key} {value} is not between {lowest} and {highest}; correct it")
+        if self.epochs_head + self.epochs_all == 0:
+            raise BadInput("both stages have 0 epochs; give at least one to a stage")
+        if self.lr is not None and not 0 < self.lr <= 10:
+            raise BadInput(f"lr {self.lr:g} is not above 0 and at most 10; correct it or say auto")
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -69,7 +106,7 @@ class Plan:
         data = path.read_bytes()
         kept = f"weights/{sha256(data)}/{path.name}"
         home.blobs.put(kept, data, known=True)
-        return Plan(**{**asdict(self), "weights": kept})
+        return replace(self, weights=kept)
 
     @property
     def from_scratch(self) -> bool:

@@ -1,5 +1,6 @@
 """From a file's bytes to the array that a network sees: once, for training and for serving."""
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from toploss.errors import BadInput, NotAnImage, TooLarge, UnsupportedType
 
@@ -24,11 +25,27 @@ MEDIA_TYPES = {
 }
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
+# EXIF orientation → what brings the picture upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SWAPPING = (5, 6, 7, 8)  # width and height change places
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # We hold images against our own limit, from the header, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+# A damaged EXIF block is no reason to refuse a picture, nor to warn on every request. Once for the
+# process: `catch_warnings` around each picture is not safe among threads.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +97,21 @@ class Preprocessing:
 
 
 def inspect(data: bytes, limits: Limits) -> ImageInfo:
-    """Read the header and hold the image against the limits; decodes nothing.
+    """Read the header and hold the image against the limits; decodes nothing, but for a PNG that
+    may have its EXIF block at the end.
 
     Raises:
         NotAnImage, UnsupportedType, TooLarge.
     """
     with _opened(data, limits) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = image.size[::-1] if turned else image.size
-        return ImageInfo(format=str(image.format), width=width, height=height)
+        return _info(image)
 
 
 def verify(data: bytes, limits: Limits) -> ImageInfo:
     """As `inspect`, and decode every pixel, so that a damaged file is found now and not later."""
-    info = inspect(data, limits)
-    decode(data, 8, limits)
+    with _opened(data, limits) as image:
+        info = _info(image)
+        to_rgb(image)
     return info
 
 
@@ -116,9 +133,12 @@ def decode(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.uint8]:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any picture that Pillow opened, upright, as RGB."""
-    image = ImageOps.exif_transpose(image)
+    # `ImageOps.exif_transpose` writes the EXIF block anew, and fails over a damaged one.
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    image = image if turn is None else image.transpose(turn)
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(image, dtype=np.float32)
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
         # Pillow opens 16-bit files as I or I;16; floating-point files are taken as 0…1.
         scale = 255.0 if image.mode == "F" else 1 / 257
         image = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
@@ -164,26 +184,46 @@ def _opened(data: bytes, limits: Limits) -> Iterator[Image.Image]:
             "shrink it or raise TOPLOSS_MAX_BYTES"
         )
     try:
-        with warnings.catch_warnings():
-            # A damaged EXIF block is no reason to refuse a picture, nor to warn on every request.
-            warnings.simplefilter("ignore")
-            with Image.open(BytesIO(data)) as image:
-                _check_header(image, limits)
-                yield image
+        with Image.open(BytesIO(data)) as image:
+            _check_header(image, limits)
+            yield image
     except UnidentifiedImageError as exc:
         raise NotAnImage(
             f"the {len(data):,} bytes starting {data[:8]!r} are no image; "
             f"send one of {', '.join(MEDIA_TYPES)}"
         ) from exc
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as exc:
-        # Pillow's decoders raise all of these on damaged files.
+    except (
+        *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
+        struct.error,
+    ) as exc:  # Pillow's decoders raise all of these on damaged files
         raise NotAnImage(f"the image is damaged ({exc}); export or copy it again") from exc
     except (Image.DecompressionBombError, MemoryError, OverflowError) as exc:
         raise TooLarge(f"the image unpacks to too much memory ({exc}); shrink it") from exc
 
 
+def _info(image: Image.Image) -> ImageInfo:
+    width, height = image.size[::-1] if _orientation(image) in SWAPPING else image.size
+    return ImageInfo(format=_format(image), width=width, height=height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture lies, 1 to 8; 1, upright, when its EXIF block says nothing sensible."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns it by itself
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # whatever a damaged block makes Pillow's parser raise
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _format(image: Image.Image) -> str:
+    """Pillow's name; a JPEG that carries further pictures, as phones write it, is a JPEG."""
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
 def _check_header(image: Image.Image, limits: Limits) -> None:
-    if image.format not in MEDIA_TYPES:
+    if _format(image) not in MEDIA_TYPES:
         raise UnsupportedType(
             f"images of type {image.format} are not read; "
             f"convert it to one of {', '.join(MEDIA_TYPES)}"

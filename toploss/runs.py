@@ -149,6 +149,11 @@ def beat(home: Home, lease: Lease) -> bool:
         return bool(row.cancel_asked)
 
 
+def owned(connection: Connection, lease: Lease) -> Row[Any]:
+    """The run's row, in a transaction that the lease must hold for. Raises Fenced."""
+    return _fenced(connection, lease)
+
+
 def note(home: Home, lease: Lease, **fields: Any) -> None:
     """Write down progress: stage, epoch, epochs, history, finder, fingerprint, plan, log.
 
@@ -173,8 +178,9 @@ def finish(
     _go(connection, row, state, error=error, ended_at=time.time(), lease_until=None, **fields)
 
 
-def give_up(home: Home, lease: Lease, *, error: str) -> RunState:
-    """The attempt is lost: back to the queue, or failed when it had its attempts.
+def give_up(home: Home, lease: Lease, *, error: str, lost: bool = True) -> RunState:
+    """The attempt is over: back to the queue, or failed when it had its attempts and is `lost`
+    again (its dispatcher being stopped is no loss).
 
     A run that was asked to stop is cancelled. When another one waits already, the lost one ends
     and its reasons go to the waiting one: at most one waits.
@@ -186,7 +192,9 @@ def give_up(home: Home, lease: Lease, *, error: str) -> RunState:
         ).scalar()
         if row.cancel_asked:
             to = RunState.CANCELLED
-        elif row.foreground or waiting is not None or row.fence >= home.settings.attempts:
+        elif (
+            row.foreground or waiting is not None or (lost and row.fence >= home.settings.attempts)
+        ):
             to = RunState.FAILED
             if waiting is not None:
                 error += f"; run {waiting} goes on in its place"
@@ -283,6 +291,16 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
 def log_path(run_id: str, fence: int) -> str:
     """Where an attempt's log lies in the storage."""
     return f"runs/{run_id}/log-{fence}.txt"
+
+
+def read_log(home: Home, run_id: str) -> str:
+    """The log of all attempts at a run, one after the other. Raises NotFound."""
+    attempts = range(1, show(home, run_id)["attempt"] + 1)
+    paths = [log_path(run_id, fence) for fence in attempts]
+    logs = [
+        home.blobs.get(path).decode(errors="replace") for path in paths if home.blobs.exists(path)
+    ]
+    return "".join(logs)
 
 
 def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:

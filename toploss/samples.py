@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
-from toploss import classes, decisions, splits
+from toploss import classes, decisions, schema, splits
 from toploss.decisions import Kind, Standing, State
 from toploss.errors import NotFound
 from toploss.home import Home
@@ -182,9 +182,15 @@ def _conflict_known(connection: Connection, sample_id: str, class_id: int) -> bo
 def _has_event(
     connection: Connection, sample_id: str, class_id: int, kinds: tuple[Kind, ...]
 ) -> bool:
-    query = select(sample_events.c.seq).where(
-        (sample_events.c.sample_id == sample_id)
-        & (sample_events.c.class_id == class_id)
-        & sample_events.c.kind.in_(kinds)
+    # An event speaks of the class as it was then; one merged since is today's.
+    named = schema.classes.c
+    query = (
+        select(sample_events.c.seq)
+        .join(schema.classes, named.id == sample_events.c.class_id)
+        .where(
+            (sample_events.c.sample_id == sample_id)
+            & (func.coalesce(named.merged_into, named.id) == class_id)
+            & sample_events.c.kind.in_(kinds)
+        )
     )
     return connection.execute(query.limit(1)).first() is not None

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
             raise ValueError("expected three numbers, as in 70/15/15") from exc
         if len(shares) != 3 or min(shares) < 0 or shares[0] <= 0 or sum(shares) > 100.0001:
             raise ValueError("expected three shares, the first above 0, of 100 together")
-        if abs(sum(shares) - 100) > 1e-4:
+        if not abs(sum(shares) - 100) <= 1e-4:  # so that nan is refused too
             raise ValueError(f"the shares add up to {sum(shares):g}, not to 100")
         return split
 
@@ -139,7 +139,11 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL, spelled out."""
-        return self.database_url or f"sqlite:///{self.home / 'toploss.db'}"
+        from sqlalchemy import URL  # late: only a command that opens the database pays for it
+
+        # Not written by hand: a folder's name may hold `?` or `%`.
+        made = URL.create("sqlite", database=str(self.home / "toploss.db"))
+        return self.database_url or made.render_as_string()
 
     @property
     def storage(self) -> str:

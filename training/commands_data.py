@@ -1,0 +1,194 @@
+"""Commands on images, labels and classes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from training.edge import FAILED, Answer, command, table
+
+dataset = typer.Typer(no_args_is_help=True, help="The data set.")
+classes = typer.Typer(no_args_is_help=True, help="The classes.")
+top = typer.Typer()
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(top)
+    app.add_typer(dataset, name="dataset")
+    app.add_typer(classes, name="classes")
+
+
+@command(top, "import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="Folder of classes, or where a CSV's paths start.")],
+    csv: Annotated[Path | None, typer.Option(help="Import the images that this CSV names.")] = None,
+    image_column: Annotated[str, typer.Option(help="The CSV's column of paths.")] = "image",
+    label_column: Annotated[str, typer.Option(help="The CSV's column of labels.")] = "label",
+    split_column: Annotated[
+        str | None, typer.Option(help="The CSV's column of train, valid or test, if it has one.")
+    ] = None,
+    on_conflict: Annotated[
+        Literal["keep", "new-label"],
+        typer.Option(help="A known image with another label: keep its own, or take the new one."),
+    ] = "keep",
+) -> Answer:
+    """Import `train|valid|test/<class>/…`, `<class>/…`, or the images that a CSV names."""
+    from toploss.home import Home
+    from training import intake
+
+    home = Home.open()
+    if csv is None:
+        summary = intake.from_folder(
+            path, home=home, on_conflict=on_conflict, progress=_progress("importing")
+        )
+    else:
+        summary = intake.from_csv(
+            csv,
+            root=path,
+            image_column=image_column,
+            label_column=label_column,
+            split_column=split_column,
+            home=home,
+            on_conflict=on_conflict,
+            progress=_progress("importing"),
+        )
+    lines = [
+        f"added {summary.added}, already known {summary.known}, "
+        f"label conflicts {summary.conflicts}, refused {len(summary.refused)}"
+    ]
+    lines += [
+        f"  conflict: {c['path']} was given {c['given']!r}, is {c['label']!r}"
+        for c in summary.conflicting
+    ]
+    lines += [f"  refused: {r['path']}: {r['reason']}" for r in summary.refused]
+    nothing = summary.added + summary.known == 0
+    return Answer(summary.as_json(), "\n".join(lines), FAILED if nothing else 0)
+
+
+@command(dataset, "show")
+def show() -> Answer:
+    """Counts per class and split, and what has changed since the last verdict."""
+    from toploss import snapshots
+    from toploss.home import Home
+
+    found = snapshots.overview(Home.open())
+    rows: list[list[Any]] = [
+        [name, *counts.values(), sum(counts.values())] for name, counts in found["classes"].items()
+    ]
+    rows.append(["all", *found["splits"].values(), found["samples"]])
+    text = table(["class", "train", "valid", "test", "all"], rows)
+    text += (
+        f"\n{found['changed']} of train and valid changed since the last verdict, "
+        f"{found['excluded']} excluded, {found['conflicts']} label conflicts"
+    )
+    return Answer(found, text)
+
+
+@command(dataset, "export")
+def export(
+    file: Annotated[Path, typer.Argument(help="The CSV file to write.")],
+) -> Answer:
+    """Write every sample with today's label and split to a CSV."""
+    from toploss import snapshots
+    from toploss.home import Home
+
+    content = snapshots.export(Home.open())
+    file.write_text(content, encoding="utf-8")
+    number = content.count("\n") - 1
+    return Answer({"file": str(file), "samples": number}, f"{number} samples in {file}")
+
+
+@command(classes, "list")
+def list_() -> Answer:
+    """The classes with their numbers of samples."""
+    from toploss import classes as stored
+    from toploss.home import Home
+
+    found = stored.listed(Home.open())
+    rows = [[entry["id"], entry["name"], entry["samples"]] for entry in found]
+    return Answer({"classes": found}, table(["id", "class", "samples"], rows))
+
+
+@command(classes, "add")
+def add(name: Annotated[str, typer.Argument(help="The new class.")]) -> Answer:
+    """Add a class, so that labels over HTTP may name it."""
+    from toploss import classes as stored
+    from toploss.home import Home
+
+    new = stored.add(Home.open(), name, actor="local")
+    return Answer({"name": name, "new": new}, f"{name}: {'added' if new else 'known already'}")
+
+
+@command(classes, "rename")
+def rename(
+    old: Annotated[str, typer.Argument(help="Its name today.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+) -> Answer:
+    """Give a class another name; versions answer with the names they were published with."""
+    from toploss import classes as stored
+    from toploss.home import Home
+
+    stored.rename(Home.open(), old, new, actor="local")
+    return Answer({"old": old, "new": new}, f"{old} is {new} now")
+
+
+@command(classes, "merge")
+def merge(
+    source: Annotated[str, typer.Argument(metavar="A", help="The class that goes.")],
+    word: Annotated[str, typer.Argument(metavar="INTO", help="The word into.")],
+    target: Annotated[str, typer.Argument(metavar="B", help="The class that stays.")],
+) -> Answer:
+    """Merge class A into class B: every sample of A is one of B from now on."""
+    from toploss import classes as stored
+    from toploss.errors import BadInput
+    from toploss.home import Home
+
+    if word.lower() != "into":
+        raise BadInput(f"expected `classes merge A into B`, found {word!r} between; write into")
+    moved = stored.merge(Home.open(), source, target, actor="local")
+    data = {"source": source, "target": target, "moved": moved}
+    return Answer(data, f"{moved} samples of {source} are {target} now")
+
+
+@command(top, "top-losses")
+def top_losses(
+    order: Annotated[Literal["loss"], typer.Option(help="What puts a sample first.")] = "loss",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
+    label: Annotated[str | None, typer.Option(help="Only this label.")] = None,
+) -> Answer:
+    """The samples that the model was most wrong about, held out."""
+    from toploss import losses
+    from toploss.home import Home
+
+    items, total, version = losses.top(Home.open(), losses.Filter(label=label), limit=limit)
+    rows = [
+        [item.rank, item.loss, item.label, item.predicted, item.confidence, item.split, item.id]
+        for item in items
+    ]
+    text = table(["rank", "loss", "label", "predicted", "confidence", "split", "sample"], rows)
+    text += f"\n{len(items)} of {total} to review, by version {version}"
+    if version is None:
+        text = "nothing is scored yet; train a version with `toploss train`"
+    data = {"order": order, "total": total, "model": version}
+    return Answer(data | {"items": [item.as_json() for item in items]}, text)
+
+
+def _progress(what: str) -> Any:
+    """A bar on standard error, and only on a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task(what)
+
+    def follow(done: int, total: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return follow

@@ -1,0 +1,157 @@
+"""Commands on versions, and predictions without a server."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from training.edge import FAILED, Answer, command, table, when
+
+top = typer.Typer()
+models = typer.Typer(no_args_is_help=True, help="Versions, and the production alias.")
+
+VersionName = Annotated[str, typer.Argument(metavar="VERSION", help="Its name, or `production`.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(models, name="models")
+    app.add_typer(top)
+
+
+@command(models, "list")
+def list_() -> Answer:
+    """Versions, newest first; the one that serves is marked."""
+    from toploss import models as stored
+    from toploss.home import Home
+
+    home = Home.open()
+    alias = stored.production(home)
+    rows, data = [], []
+    for version in stored.listed(home):
+        serves = alias is not None and alias.version == version.name
+        data.append({**_card(version), "production": serves})
+        accuracy = version.manifest["metrics"]["test"]["accuracy"]
+        arch, gate = version.manifest["architecture"], version.manifest["gate"]["verdict"]
+        mark = f"production, generation {alias.generation}" if serves and alias else ""
+        rows.append([version.name, when(version.created_at), arch, accuracy, gate, mark])
+    head = ["version", "made", "architecture", "test accuracy", "gate", ""]
+    return Answer({"versions": data}, table(head, rows))
+
+
+@command(models, "show")
+def show(version: VersionName) -> Answer:
+    """A version's manifest."""
+    import json
+
+    from toploss import models as stored
+    from toploss.home import Home
+
+    manifest = stored.get(Home.open(), version).manifest
+    return Answer(manifest, json.dumps(manifest, indent=2))
+
+
+@command(models, "promote")
+def promote(
+    version: VersionName,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "by hand",
+) -> Answer:
+    """Point production at a version; servers follow by themselves."""
+    from toploss import models as stored
+    from toploss.home import Home
+
+    return _moved(stored.promote(Home.open(), version, reason=reason, actor="local"))
+
+
+@command(models, "rollback")
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "by hand",
+) -> Answer:
+    """Return production to the version before, and pause the automatic policy."""
+    from toploss import models as stored
+    from toploss.home import Home
+
+    alias = stored.rollback(Home.open(), reason=reason, actor="local")
+    moved = _moved(alias)
+    paused = "automatic retraining is paused; `toploss retraining resume` lets it go on"
+    return Answer(moved.data, f"{moved.text}; {paused}")
+
+
+@command(models, "pull")
+def pull(version: VersionName) -> Answer:
+    """Put a version into BentoML's model store, where `bentoml build` finds it."""
+    from toploss import bentostore
+    from toploss import models as stored
+    from toploss.home import Home
+
+    home = Home.open()
+    found = stored.get(home, version)
+    loaded = bentostore.pull(home, found)
+    tag = f"{home.settings.name}:{found.name}"
+    return Answer({"tag": tag, "path": str(loaded.folder)}, f"{tag} in {loaded.folder}")
+
+
+@command(top, "predict")
+def predict(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Image files.")],
+) -> Answer:
+    """Predict without a server, by the same engine."""
+    import tempfile
+
+    from toploss import artifact, engine
+    from toploss import models as stored
+    from toploss.home import Home
+
+    home = Home.open()
+    version = stored.get(home, "production")
+    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
+        loaded = artifact.fetch(home, version, Path(scratch))
+        made = engine.load(
+            loaded,
+            engine=home.settings.engine,
+            device=home.settings.device,
+            threads=home.settings.thread_count,
+        )
+        found = [_predicted(home, loaded, made, file) for file in files]
+    good = [entry for entry in found if "label" in entry]
+    lines = [
+        f"{entry['file']}: {entry['label']} ({entry['confidence']:.3f})"
+        if "label" in entry
+        else f"{entry['file']}: {entry['error']}"
+        for entry in found
+    ]
+    data = {"model": version.name, "predictions": found}
+    return Answer(data, "\n".join(lines), 0 if good else FAILED)
+
+
+def _predicted(home: Any, loaded: Any, made: Any, file: Path) -> dict[str, Any]:
+    from toploss.errors import BadInput
+    from toploss.preprocess import decode
+
+    try:
+        size = loaded.preprocessing.size
+        picture = decode(file.read_bytes(), size, home.limits)
+    except OSError as exc:
+        return {"file": str(file), "error": f"cannot be read ({exc.strerror}); check the path"}
+    except BadInput as exc:
+        return {"file": str(file), "error": str(exc)}
+    row = made.probabilities(picture[None])[0]
+    ranked = sorted(zip(loaded.labels, row.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
+    top = [{"label": label, "confidence": share} for label, share in ranked]
+    return {"file": str(file), **top[0], "top": top}
+
+
+def _moved(alias: Any) -> Answer:
+    data = {"version": alias.version, "generation": alias.generation}
+    return Answer(data, f"production is {alias.version}, generation {alias.generation}")
+
+
+def _card(version: Any) -> dict[str, Any]:
+    return {
+        "version": version.name,
+        "run": version.run,
+        "created_at": version.created_at,
+        "architecture": version.manifest["architecture"],
+        "labels": version.manifest["labels"],
+        "metrics": version.manifest["metrics"],
+        "gate": version.manifest["gate"],
+    }

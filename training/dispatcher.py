@@ -1,0 +1,122 @@
+"""From the queue to a launched training, and from its end to a settled run.
+
+Level-triggered: every step compares what the database says with what this process launched, and
+does the next thing. It may be killed and started again at any point, and several may run: the
+queue lets one of them act.
+"""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+
+from toploss import policy, runs
+from toploss.errors import Broken, Fenced, Refused
+from toploss.home import Home
+from toploss.processes import identity
+from toploss.runs import ACTIVE, Lease, RunState
+from training.launchers import PATIENCE_S, Launcher
+
+log = logging.getLogger("toploss.dispatcher")
+
+STEP_S = 1.0
+
+
+class Dispatcher:
+    """One of these per process."""
+
+    def __init__(self, home: Home, launcher: Launcher) -> None:
+        self._home, self._launcher = home, launcher
+        self._lease: Lease | None = None  # of the run that we launched
+        self._cancel_seen: float | None = None  # when, by the monotonic clock
+
+    @property
+    def busy(self) -> bool:
+        return self._lease is not None
+
+    def step(self) -> None:
+        """Do whatever is next; never waits for a training."""
+        if self._lease is not None:
+            self._watch(self._lease)
+        if self._lease is None:
+            runs.reap(self._home)
+            self._ask_if_due()
+            lease = runs.claim(self._home, owner=identity())
+            if lease is not None:
+                self._launcher.launch(lease)
+                self._lease = lease
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until `stop` is set; then end what was launched, back into the queue."""
+        log.info("dispatching for %s", self._home.settings.home)
+        while not stop.is_set():
+            try:
+                self.step()
+            except Broken as exc:
+                log.error("%s", exc)  # the database or the storage is away; try again
+            except Exception:
+                log.exception("a step has failed; the next one tries again")
+            stop.wait(STEP_S)
+        self.close()
+
+    def run_once(self) -> None:
+        """Take the waiting run, if there is one, and see it to its end."""
+        self.step()
+        while self.busy:
+            time.sleep(STEP_S / 4)
+            assert self._lease is not None
+            self._watch(self._lease)
+
+    def close(self) -> None:
+        """End what was launched; its run goes back into the queue."""
+        if self._lease is None:
+            return
+        self._launcher.stop()
+        with contextlib.suppress(Fenced):  # it had ended by itself
+            runs.give_up(self._home, self._lease, error="its dispatcher was stopped", lost=False)
+        self._lease = None
+
+    def _watch(self, lease: Lease) -> None:
+        code = self._launcher.poll()
+        run = runs.show(self._home, lease.run)
+        ours = run["attempt"] == lease.fence and run["state"] in ACTIVE
+        if code is not None:
+            if ours:
+                error = f"the training ended without a word (exit code {code}); see its log"
+                state = runs.give_up(self._home, lease, error=error)
+                log.warning("run %s: %s; now %s", lease.run, error, state)
+            else:
+                log.info("run %s has %s", lease.run, run["state"])
+            self._forget()
+        elif not ours and run["state"] != RunState.SUCCEEDED:
+            self._launcher.stop()  # fenced out: what it does counts no more
+            self._forget()
+        elif run["cancel_asked"]:
+            self._cancel_seen = self._cancel_seen or time.monotonic()
+            if time.monotonic() - self._cancel_seen > PATIENCE_S:
+                self._launcher.stop()
+
+    def _forget(self) -> None:
+        self._lease = self._cancel_seen = None
+
+    def _ask_if_due(self) -> None:
+        if any(
+            run["state"] in (*ACTIVE, RunState.QUEUED) for run in runs.listed(self._home, limit=5)
+        ):
+            return
+        due = policy.due(self._home)
+        if due.due:
+            try:
+                run = runs.enqueue(self._home, reason=f"policy: {due.why}", actor="policy")
+                log.info("run %s is due: %s", run["id"], due.why)
+            except Refused as exc:
+                log.info("%s", exc)
+
+
+def until_stopped(dispatcher: Dispatcher) -> None:
+    """Run in the foreground until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    dispatcher.run(stop)

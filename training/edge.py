@@ -1,0 +1,130 @@
+"""The edge of the command line: answers in text or JSON, errors as a line and an exit code."""
+
+import functools
+import inspect
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+FAILED, USAGE, REFUSED, NOT_FOUND = 1, 2, 3, 4
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON on standard output.")]
+DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Answer:
+    """What a command found: for programs and for people, with its exit code."""
+
+    def __init__(self, data: Any, text: str, code: int = 0) -> None:
+        self.data, self.text, self.code = data, text, code
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], None]:
+    """Register a function that returns an Answer as a command with `--json` and `--debug`."""
+
+    def register(function: Callable[..., Answer]) -> None:
+        @functools.wraps(function)
+        def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
+            _log_to_stderr()
+            try:
+                answer = function(*args, **kwargs)
+            except KeyboardInterrupt:
+                _fail("interrupted", 130)
+            except Exception as exc:  # the edge: every error becomes a line and a code
+                if debug:
+                    traceback.print_exc()
+                _fail(_line(exc), _code(exc))
+            _print(answer, as_json)
+
+        signature = inspect.signature(function)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        extra = [
+            inspect.Parameter("as_json", keyword, default=False, annotation=JsonFlag),
+            inspect.Parameter("debug", keyword, default=False, annotation=DebugFlag),
+        ]
+        run.__signature__ = signature.replace(  # type: ignore[attr-defined]  # what Typer reads
+            parameters=[*signature.parameters.values(), *extra], return_annotation=None
+        )
+        run.__annotations__ = {p.name: p.annotation for p in extra} | function.__annotations__
+        run.__annotations__.pop("return", None)
+        app.command(name)(run)
+
+    return register
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    """Columns of text, numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+    numbers = [
+        bool(rows) and all(isinstance(row[i], int | float) or row[i] is None for row in rows)
+        for i in range(len(head))
+    ]
+
+    def line(values: list[str]) -> str:
+        padded = (
+            value.rjust(width) if number else value.ljust(width)
+            for value, width, number in zip(values, widths, numbers, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(line(values) for values in [head, *cells])
+
+
+def when(seconds: float | None) -> str:
+    """A time of the database for people: local, to the minute."""
+    from datetime import datetime
+
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _print(answer: Answer, as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps(answer.data, indent=2))
+    elif answer.text:
+        print(answer.text)
+    raise typer.Exit(answer.code)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    print(f"toploss: {line}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _line(exc: Exception) -> str:
+    from toploss.errors import ToplossError
+
+    if isinstance(exc, ToplossError):
+        return " ".join(str(exc).split())
+    return (
+        f"{type(exc).__name__}: {' '.join(str(exc).split())} (run again with --debug to see where)"
+    )
+
+
+def _code(exc: Exception) -> int:
+    from toploss import errors
+
+    if isinstance(exc, errors.NotFound):
+        return NOT_FOUND
+    return REFUSED if isinstance(exc, errors.Refused | errors.Stale) else FAILED
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("toploss")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

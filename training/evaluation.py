@@ -1,0 +1,70 @@
+"""How good a model is: probabilities on pictures, and what they say."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from toploss.engine import Probabilities, softmax
+from toploss.losses import nats
+from toploss.network import Network
+from toploss.preprocess import Preprocessing, normalise
+from toploss.snapshots import Row
+from training.data import Pictures
+
+BATCH = 64
+
+# uint8 (n, 3, s, s) to float32 (n, classes): a network in training's hands, or an engine.
+Model = Callable[[npt.NDArray[np.uint8]], Probabilities]
+
+
+def reference(network: Network, preprocessing: Preprocessing, device: str) -> Model:
+    """The trained network itself, in eval mode: what the serving engines must agree with."""
+    network.to(device).eval()
+
+    def probabilities(images: npt.NDArray[np.uint8]) -> Probabilities:
+        batch = torch.from_numpy(normalise(images, preprocessing)).to(device)
+        with torch.inference_mode():
+            return softmax(network(batch).float().cpu().numpy())
+
+    return probabilities
+
+
+def predicted(model: Model, pictures: Pictures, rows: Sequence[Row]) -> Probabilities:
+    """Probabilities of a model for rows of a snapshot: float32, (n, classes), unaugmented."""
+    batches = [
+        model(pictures.stack(rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)
+    ]
+    return np.concatenate(batches)
+
+
+def places(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.intp]:
+    """The rows' labels as places in the model's output."""
+    place = {label: number for number, label in enumerate(labels)}
+    return np.array([place[row.label] for row in rows], np.intp)
+
+
+def metrics(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> dict[str, float]:
+    """Accuracy, 0 to 1, and mean cross-entropy in nats."""
+    hits = probabilities.argmax(axis=1) == truth
+    losses = [nats(float(p[t])) for p, t in zip(probabilities, truth, strict=True)]
+    return {"accuracy": float(hits.mean()), "loss": float(np.mean(losses))}
+
+
+def confusion(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> list[list[int]]:
+    """Counts: row, the true class; column, the predicted one."""
+    size = probabilities.shape[1]
+    table = np.zeros((size, size), int)
+    np.add.at(table, (truth, probabilities.argmax(axis=1)), 1)
+    rows: list[list[int]] = table.tolist()
+    return rows
+
+
+def summary(table: list[list[int]], labels: Sequence[str]) -> dict[str, Any]:
+    """Recall by class, 0 to 1; None for a class without samples."""
+    return {
+        label: table[place][place] / sum(table[place]) if sum(table[place]) else None
+        for place, label in enumerate(labels)
+    }

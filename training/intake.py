@@ -1,0 +1,279 @@
+"""Images in: from a folder, a CSV, a DataFrame. One bad file never stops the rest."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from toploss import classes, samples
+from toploss.errors import BadInput, Broken, NotFound, ToplossError
+from toploss.home import Home
+from toploss.preprocess import SUFFIXES
+from toploss.samples import Kept, OnConflict
+from toploss.splits import Split
+
+log = logging.getLogger(__name__)
+
+BATCH = 256  # files of one transaction: what a crash may leave to import again
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file to import."""
+
+    path: Path
+    label: str
+    split: Split | None = None  # as the data came; else the hash decides
+
+
+@dataclass
+class Summary:
+    """What became of the files."""
+
+    added: int = 0
+    known: int = 0  # their bytes were there already, conflicts among them
+    conflicts: int = 0  # known, but given with another label
+    refused: list[dict[str, str]] = field(default_factory=list)  # path, reason
+    conflicting: list[dict[str, str]] = field(default_factory=list)  # path, id, given, label
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Progress = Callable[[int, int], None]  # files done, files in all
+
+
+def from_folder(
+    path: str | Path,
+    *,
+    home: Home | None = None,
+    on_conflict: OnConflict = "keep",
+    actor: str = "import",
+    progress: Progress | None = None,
+) -> Summary:
+    """Import `train|valid|test/<class>/…` or `<class>/…`, at any depth below the class.
+
+    Returns:
+        The summary; files that could not be read are in it, with the reason each.
+
+    Raises:
+        NotFound: no such folder. BadInput: it has no image in a class folder.
+    """
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise NotFound(f"there is no folder {str(root)!r}; name the one that holds the classes")
+    refused: list[dict[str, str]] = []
+    files = list(_walk(root, refused))
+    if not files and not refused:
+        raise BadInput(
+            f"{str(root)!r} has no image in a class folder; "
+            f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
+            f"with one of {', '.join(SUFFIXES)}"
+        )
+    summary = Summary(refused=refused)
+    return _take_in(_home(home), files, summary, on_conflict, actor, progress)
+
+
+def from_csv(
+    csv_file: str | Path,
+    *,
+    root: str | Path | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+    split_column: str | None = None,
+    home: Home | None = None,
+    on_conflict: OnConflict = "keep",
+    actor: str = "import",
+    progress: Progress | None = None,
+) -> Summary:
+    """Import the images that a CSV names, every value read as text.
+
+    Args:
+        root: what relative paths start from; the CSV's own folder if not given.
+
+    Raises:
+        NotFound: no such file. BadInput: no such column, or no rows.
+    """
+    table = Path(csv_file).expanduser()
+    if not table.is_file():
+        raise NotFound(f"there is no CSV file {str(table)!r}; name one")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = list(csv.DictReader(lines))
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise BadInput(f"{str(table)!r} is no CSV in UTF-8 ({exc}); save it as one") from exc
+    base = Path(root).expanduser() if root else table.parent
+    columns = (image_column, label_column, split_column)
+    summary = Summary()
+    files = list(_from_rows(rows, base, columns, str(table), summary.refused))
+    return _take_in(_home(home), files, summary, on_conflict, actor, progress)
+
+
+def from_df(
+    df: Any,
+    *,
+    root: str | Path = ".",
+    image_column: str = "image",
+    label_column: str = "label",
+    split_column: str | None = None,
+    home: Home | None = None,
+    on_conflict: OnConflict = "keep",
+    actor: str = "import",
+    progress: Progress | None = None,
+) -> Summary:
+    """Import the images that a pandas DataFrame names; as `from_csv`, empty cells as no text."""
+    text = df.astype("object").where(df.notna(), "")
+    rows = [{str(key): str(value) for key, value in row.items()} for row in text.to_dict("records")]
+    columns = (image_column, label_column, split_column)
+    summary = Summary()
+    files = list(_from_rows(rows, Path(root), columns, "the DataFrame", summary.refused))
+    return _take_in(_home(home), files, summary, on_conflict, actor, progress)
+
+
+def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
+    """The image files in class folders, sorted; hidden files and folders are passed over."""
+    splits = {split.value: split for split in Split}
+    given = any((root / name).is_dir() for name in splits)
+    tops = [(root / name, splits[name]) for name in splits] if given else [(root, None)]
+    for top, split in tops:
+        for folder in sorted(_folders(top)):
+            for file in sorted(folder.rglob("*")):
+                hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
+                if hidden or not file.is_file():
+                    continue
+                if file.suffix.lower() in SUFFIXES:
+                    yield File(path=file, label=folder.name, split=split)
+                else:
+                    reason = f"{file.suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}"
+                    refused.append({"path": str(file), "reason": reason})
+
+
+def _folders(top: Path) -> list[Path]:
+    if not top.is_dir():
+        return []
+    return [path for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _from_rows(
+    rows: list[dict[str, str]],
+    base: Path,
+    columns: tuple[str, str, str | None],
+    source: str,
+    refused: list[dict[str, str]],
+) -> Iterator[File]:
+    if not rows:
+        raise BadInput(f"{source} has no rows; expected a header and one row per image")
+    image, label, split = columns
+    for column in filter(None, columns):
+        if column not in rows[0]:
+            raise BadInput(
+                f"{source} has no column {column!r}, it has {', '.join(map(str, rows[0]))}; "
+                "name it with --image-column, --label-column or --split-column"
+            )
+    for number, row in enumerate(rows, start=2):
+        path = base / (row[image] or "")
+        try:
+            if not row[image] or not row[label]:
+                raise BadInput(f"row {number} lacks its image or its label; fill it in")
+            given = _split(row[split], number) if split and row[split] else None
+            yield File(path=path, label=row[label], split=given)
+        except BadInput as exc:
+            refused.append({"path": str(path), "reason": str(exc)})
+
+
+def _split(value: str, number: int) -> Split:
+    names = {"training": "train", "validation": "valid", "val": "valid"}
+    lowered = value.strip().lower()
+    try:
+        return Split(names.get(lowered, lowered))
+    except ValueError as exc:
+        raise BadInput(f"split {value!r} in row {number} is none of train, valid, test") from exc
+
+
+def _take_in(
+    home: Home,
+    files: list[File],
+    summary: Summary,
+    on_conflict: OnConflict,
+    actor: str,
+    progress: Progress | None,
+) -> Summary:
+    """Check and keep files side by side, write them down batch by batch, in their order."""
+    done = 0
+    with ThreadPoolExecutor(home.settings.thread_count) as pool:
+        for batch in _batches(files):
+            kept = list(pool.map(lambda file: _keep(home, file), batch))
+            _record(home, batch, kept, summary, on_conflict, actor)
+            done += len(batch)
+            if progress:
+                progress(done, len(files))
+    return summary
+
+
+def _keep(home: Home, file: File) -> Kept | str:
+    """The checked image, or why it was refused."""
+    try:
+        classes.checked(file.label)
+        if not file.path.is_file():
+            raise NotFound(f"there is no file {str(file.path)!r}; correct the path")
+        size = file.path.stat().st_size
+        if size > home.limits.bytes:
+            raise BadInput(
+                f"the file has {size:,} bytes, more than the {home.limits.bytes:,} allowed; "
+                "shrink it or raise TOPLOSS_MAX_BYTES"
+            )
+        return samples.keep(home, file.path.read_bytes(), file.path.name)
+    except Broken:
+        raise  # the storage, not the file
+    except (ToplossError, PermissionError, IsADirectoryError) as exc:
+        return str(exc)
+
+
+def _record(
+    home: Home,
+    batch: list[File],
+    kept: list[Kept | str],
+    summary: Summary,
+    on_conflict: OnConflict,
+    actor: str,
+) -> None:
+    with home.db.write() as connection:
+        for file, image in zip(batch, kept, strict=True):
+            if isinstance(image, str):
+                summary.refused.append({"path": str(file.path), "reason": image})
+                continue
+            added = samples.record(
+                connection,
+                home,
+                image,
+                classes.ensure(connection, file.label, actor),
+                actor=actor,
+                split=file.split,
+                on_conflict=on_conflict,
+            )
+            summary.added += added.new
+            summary.known += not added.new
+            if added.conflict:
+                summary.conflicts += 1
+                summary.conflicting.append(
+                    {
+                        "path": str(file.path),
+                        "id": added.id,
+                        "given": file.label,
+                        "label": added.label,
+                    }
+                )
+
+
+def _batches(files: Iterable[File]) -> Iterator[list[File]]:
+    rest = iter(files)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _home(home: Home | None) -> Home:
+    return home or Home.open()
