@@ -109,7 +109,7 @@ def open_folder(folder: Path, manifest_sha256: str | None = None) -> Loaded:
         _check_format(manifest)
         for name, wanted in manifest["files"].items():
             _expect(name, _described(folder / Path(name).name).sha256, wanted["sha256"])
-    except (OSError, ValueError, KeyError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Broken(f"the version in {folder} is not whole ({exc}); fetch it again") from exc
     return Loaded(folder=folder, manifest=manifest)
 

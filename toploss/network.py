@@ -167,11 +167,19 @@ def _load_body(body: nn.Sequential, arch: str, weights: dict[str, Tensor]) -> No
     theirs = model.state_dict()
     head = [key for key in theirs if not _of_body(key, arch)]
     wanted = {key: value.shape for key, value in theirs.items() if key not in head}
+    # Batch norm's counters came late to PyTorch: older files have none, and nothing rests on them.
+    weights = {k: v for k, v in theirs.items() if k.endswith("num_batches_tracked")} | weights
     missing = [key for key in wanted if key not in weights]
     if missing:
         raise BadInput(
             f"the weights file is not one of {arch}: it lacks {missing[0]} and "
             f"{len(missing) - 1} more; give the file of that architecture, or another --arch"
+        )
+    extra = [key for key in weights if _of_body(key, arch) and key not in wanted]
+    if extra:
+        raise BadInput(
+            f"the weights file is not one of {arch}: it has {extra[0]} and {len(extra) - 1} more, "
+            "which that has not; give the file of that architecture, or another --arch"
         )
     for key, shape in wanted.items():
         if weights[key].shape != shape:

@@ -31,13 +31,18 @@ def surely_gone(owner: str) -> bool:
         return False
 
 
-def follow_parent(then: Callable[[], None], *, every_s: float = 0.5) -> None:
+def follow_parent(
+    then: Callable[[], None], *, parent: int | None = None, every_s: float = 0.5
+) -> None:
     """Watch the parent process from a thread; when it is gone, however it went, call `then`.
 
     What the kernel offers for this (PR_SET_PDEATHSIG) is Linux's alone, and tied to the parent's
     thread.
+
+    Args:
+        parent: its id, as it told it: it may be gone before we look for the first time.
     """
-    parent = os.getppid()
+    parent = parent or os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,18 +1,19 @@
 """The data as a run sees them: frozen, fingerprinted, and compared with what came since."""
 
 import csv
-import hashlib
 import io
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, func, null, select
+from sqlalchemy import Row as Stored
 
 from toploss import classes as class_table
-from toploss.errors import BadData, NotFound
+from toploss.blobs import sha256
+from toploss.errors import BadData, Broken, NotFound
 from toploss.home import Home
-from toploss.schema import classes, sample_events, samples, snapshots
+from toploss.schema import class_events, classes, sample_events, samples, snapshots
 
 # A class needs as many training images to be learned at all.
 FEWEST_TRAINING = 2
@@ -62,7 +63,7 @@ def freeze(home: Home) -> Snapshot:
     content = _written(rows)
     labels = tuple(sorted({row.label for row in rows}))
     snapshot = Snapshot(
-        fingerprint=hashlib.sha256(content).hexdigest(),
+        fingerprint=sha256(content),
         labels=labels,
         class_ids=tuple(ids[label] for label in labels),
         counts=counts,
@@ -80,7 +81,7 @@ def load(home: Home, fingerprint: str) -> Snapshot:
         ).first()
     if row is None:
         raise NotFound(f"there is no snapshot {fingerprint!r}; `toploss runs show` names a run's")
-    rows = _read(home, row.path)
+    rows = _read(home, row)
     return Snapshot(
         fingerprint=fingerprint,
         labels=tuple(entry["name"] for entry in row.classes),
@@ -102,7 +103,7 @@ def settle(home: Home, connection: Connection, fingerprint: str) -> None:
         samples.update()
         .where(samples.c.id == bindparam("sample"))
         .values(settled_class_id=bindparam("settled")),
-        [{"sample": kept.id, "settled": ids[kept.label]} for kept in _read(home, row.path)],
+        [{"sample": kept.id, "settled": ids[kept.label]} for kept in _read(home, row)],
     )
     learned = case((samples.c.state == "active", samples.c.class_id), else_=null())
     connection.execute(
@@ -118,10 +119,16 @@ def changed(connection: Connection) -> int:
 
 
 def last_change(connection: Connection) -> float | None:
-    """When a sample last came in or a decision was last taken; None when nothing ever happened."""
-    query = select(sample_events.c.at).where(sample_events.c.kind != "conflict")
-    found = connection.execute(query.order_by(sample_events.c.seq.desc()).limit(1)).scalar()
-    return None if found is None else float(found)
+    """When the data last changed: a sample came in, was labelled anew or excluded, classes were
+    merged. To confirm what stands, or to skip, is no change. None when nothing ever happened."""
+    event = sample_events.c
+    confirmed = (event.kind == "confirm") & (event.before["state"].as_string() == "active")
+    query = select(event.at).where(event.kind.not_in(["conflict", "skip"]) & ~confirmed)
+    sample = connection.execute(query.order_by(event.seq.desc()).limit(1)).scalar()
+    merge = connection.execute(
+        select(func.max(class_events.c.at)).where(class_events.c.kind == "merge")
+    ).scalar()
+    return max((float(at) for at in (sample, merge) if at is not None), default=None)
 
 
 def overview(home: Home) -> dict[str, Any]:
@@ -211,26 +218,30 @@ def _written(rows: tuple[Row, ...]) -> bytes:
     return out.getvalue().encode()
 
 
-def _read(home: Home, path: str) -> tuple[Row, ...]:
-    lines = csv.DictReader(io.StringIO(home.blobs.get(path).decode()))
-    return tuple(Row(**line) for line in lines)
+def _read(home: Home, snapshot: Stored[Any]) -> tuple[Row, ...]:
+    content = home.blobs.get(snapshot.path)
+    if sha256(content) != snapshot.fingerprint:
+        raise Broken(f"{snapshot.path} in the storage is damaged; restore it from a back-up")
+    return tuple(Row(**line) for line in csv.DictReader(io.StringIO(content.decode())))
 
 
 def _keep(home: Home, snapshot: Snapshot, content: bytes) -> None:
     path = f"snapshots/{snapshot.fingerprint}.csv"
     home.blobs.put(path, content, known=True)
-    named = zip(snapshot.class_ids, snapshot.labels, strict=True)
+    pairs = zip(snapshot.class_ids, snapshot.labels, strict=True)
+    named = [{"id": class_id, "name": name} for class_id, name in pairs]
     with home.db.write() as connection:
-        there = select(snapshots.c.fingerprint).where(
-            snapshots.c.fingerprint == snapshot.fingerprint
-        )
-        if connection.execute(there).first() is None:
+        same = snapshots.c.fingerprint == snapshot.fingerprint
+        there = connection.execute(select(snapshots.c.classes).where(same)).first()
+        if there is None:
             connection.execute(
                 snapshots.insert().values(
                     fingerprint=snapshot.fingerprint,
                     path=path,
-                    classes=[{"id": class_id, "name": name} for class_id, name in named],
+                    classes=named,
                     counts=snapshot.counts,
                     at=time.time(),
                 )
             )
+        elif there.classes != named:  # a name has gone to another class since
+            connection.execute(snapshots.update().where(same).values(classes=named))

@@ -74,7 +74,7 @@ def loaders(pictures: Pictures, snapshot: Snapshot, plan: Plan, device: str) -> 
     from fastai.vision.all import DataLoaders, IntToFloatTensor, Normalize, aug_transforms
 
     train, valid = (Split(pictures, snapshot, split) for split in ("train", "valid"))
-    return DataLoaders.from_dsets(
+    made = DataLoaders.from_dsets(
         train,
         valid,
         # A batch larger than the training set gives fastai no batch at all, and a silent nan.
@@ -88,3 +88,8 @@ def loaders(pictures: Pictures, snapshot: Snapshot, plan: Plan, device: str) -> 
         num_workers=0,  # the pictures are decoded already
         device=torch.device(device),
     )
+    for loader in made:
+        # fastai draws random numbers when it first sees a batch's types: now, and not in the
+        # middle of a training that a rate finder may or may not have come before.
+        loader.one_batch()
+    return made

@@ -190,9 +190,9 @@ def _follow(learner: Any, follower: Follower, trained: Trained) -> None:
         order = 60  # after fastai's Recorder
 
         def after_batch(self) -> None:
-            if self.training and not math.isfinite(float(self.loss)):
+            if self.training and not math.isfinite(float(self.loss.detach())):
                 raise FloatingPointError(
-                    f"the training loss is {float(self.loss)} at step {self.train_iter}; "
+                    f"the training loss is {float(self.loss.detach())} at step {self.train_iter}; "
                     "give a lower --lr"
                 )
             if self.training:

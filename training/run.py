@@ -443,8 +443,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m training.run")
     parser.add_argument("run")
     parser.add_argument("--fence", type=int, required=True)
+    parser.add_argument("--parent", type=int, help="process id of who launched it")
     args = parser.parse_args()
-    follow_parent(lambda: os._exit(1))
+    follow_parent(lambda: os._exit(1), parent=args.parent)
     os.nice(10)  # a service beside us goes first
     # A polite end is the dispatcher's to record; a cancelled run ends by its heartbeat.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))

@@ -1,0 +1,72 @@
+"""Which address the service may listen on: a loopback one, as long as there are no keys."""
+
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from toploss.errors import ToplossError
+from toploss.home import Home
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def refuse_in_supervisor(configured: str) -> None:
+    """Refuse to start in the process of `bentoml serve`, before it has workers: it starts a worker
+    that ends again, for ever.
+
+    Args:
+        configured: the host of BentoML's configuration, which `--host` and BENTOML_HOST overrule.
+    """
+    given = _command("host")
+    if given is None:
+        return  # a worker, a build, a test
+    host = given["host"] or configured
+    if not is_loopback(host):
+        _refuse(_told(host))
+    try:
+        Home.open().db.close()
+    except ToplossError as exc:
+        _refuse(str(exc))
+
+
+def refuse_in_worker() -> None:
+    """The address that was really bound has the last word; the supervisor is ended as well."""
+    given = _command("fd")
+    if given is None:
+        return
+    with socket.socket(fileno=os.dup(given["fd"])) as bound:
+        address = bound.getsockname()
+    if isinstance(address, tuple) and not is_loopback(address[0]):
+        print(f"toploss: {_told(address[0])}", file=sys.stderr, flush=True)
+        os.kill(os.getppid(), signal.SIGTERM)
+        os._exit(1)
+
+
+def _command(option: str) -> dict[str, Any] | None:
+    """The options of the BentoML command that this process runs, when it is one that has this."""
+    context = click.get_current_context(silent=True)
+    if context is None or option not in context.params:
+        return None
+    return context.params
+
+
+def _told(host: str) -> str:
+    return (
+        f"refusing to listen on {host}: there are no API keys yet, so only a loopback address is "
+        "served; start with --host 127.0.0.1"
+    )
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"toploss: {reason}", file=sys.stderr, flush=True)
+    raise SystemExit(1)

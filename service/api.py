@@ -1,0 +1,25 @@
+"""The FastAPI application: every route of ours. BentoML mounts it."""
+
+from fastapi import FastAPI
+
+from service import models, predictions, problems, retraining, review, samples
+from service.review import WEB, Assets
+from toploss import __version__
+
+
+def build() -> FastAPI:
+    """The routes, without a desk: whoever serves them lays one at `app.state.desk`."""
+    api = FastAPI(
+        title="Toploss",
+        version=__version__,
+        description="Predictions, the review of what the model was most wrong about, retraining.",
+        docs_url=None,  # its page loads scripts from elsewhere; BentoML's own is at /
+        redoc_url=None,
+        responses=problems.DECLARED,
+    )
+    problems.install(api)
+    for part in (predictions, samples, review, retraining, models):
+        api.include_router(part.router)
+    api.include_router(review.pages)
+    api.mount("/web", Assets(directory=WEB), name="web")
+    return api

@@ -1,0 +1,81 @@
+"""The BentoML service: wiring only. `bentoml serve` imports this in its supervisor as well as in
+the worker; what costs or holds anything is made in `Toploss.__init__`, in the worker alone."""
+
+import os
+
+# BentoML reports each start to its makers unless told not to.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import logging
+from typing import Any
+
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
+
+from service import address
+from service.api import build
+from service.desk import Desk
+from service.edge import Edge
+from toploss.home import Home
+from toploss.processes import follow_parent
+
+api = build()
+
+
+class _Unhurried(bentoml.Service):  # type: ignore[misc]  # untyped there
+    """BentoML's service, less two of its middlewares.
+
+    Its time-out leaves a timer behind for every request, and cannot be configured away. Its
+    metrics carry raw paths, so every image looked at would be a time series; ours take their place
+    at /metrics.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        from _bentoml_impl.server.app import ServiceAppFactory
+
+        self.inject_config()
+        factory = ServiceAppFactory(self, is_main=is_main)
+        factory.timeout = None
+        factory.enable_metrics = False
+        return factory()
+
+
+@bentoml.service(
+    name="toploss",
+    service_class=_Unhurried,
+    http={"host": "127.0.0.1", "port": 3000},
+    workers=1,  # workers share no memory, and so no model: replicas instead
+)
+@bentoml.asgi_app(api, path="/")
+class Toploss:
+    """An image classifier that shows what it was most wrong about, and retrains itself."""
+
+    def __init__(self) -> None:
+        address.refuse_in_worker()
+        _log_to_bentoml()
+        # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
+        follow_parent(lambda: os._exit(1))
+        self._desk = Desk.lay(Home.open())
+        api.state.desk = self._desk
+        self._desk.swap.start()
+
+    def __is_ready__(self) -> bool:
+        return self._desk.swap.ready
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        self._desk.clear()
+
+
+def _log_to_bentoml() -> None:
+    """Our log lines go where BentoML's go."""
+    ours = logging.getLogger("toploss")
+    ours.setLevel(logging.INFO)
+    ours.handlers = logging.getLogger("bentoml").handlers
+    ours.propagate = False
+
+
+served: Any = Toploss  # the decorator has made a service of the class
+served.add_asgi_middleware(Edge, api=api)
+served.inject_config()
+address.refuse_in_supervisor(str(BentoMLContainer.http.host.get()))

@@ -1,0 +1,47 @@
+"""What the routes work with. It is laid out when a worker starts, never at import."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.line import Line
+from service.swap import Swap
+from toploss.home import Home
+
+# Who acts, until there are keys: whoever reaches the loopback address.
+ACTOR = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    home: Home
+    swap: Swap  # the model that answers
+    line: Line  # predictions in flight
+
+    @classmethod
+    def lay(cls, home: Home) -> "Desk":
+        settings = home.settings
+        # One thread more than cores, so that one decodes while the others compute.
+        line = Line(threads=settings.thread_count + 1, places=settings.queue_size)
+        return cls(home=home, swap=Swap(home), line=line)
+
+    def clear(self) -> None:
+        """Stop the threads. What is under way ends."""
+        self.swap.stop()
+        self.line.close()
+        self.home.db.close()
+
+
+async def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+async def _home(request: Request) -> Home:
+    desk: Desk = request.app.state.desk
+    return desk.home
+
+
+OurDesk = Annotated[Desk, Depends(_desk)]
+OurHome = Annotated[Home, Depends(_home)]

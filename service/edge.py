@@ -1,0 +1,198 @@
+"""The outermost door: who may come in, how much they may bring, and how every answer leaves."""
+
+import logging
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import metrics, problems
+from service.predictions import LARGEST_BATCH
+
+log = logging.getLogger("toploss.edge")
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+SLACK = 64 * 1024  # bytes of a form around its image
+OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
+BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
+WITH_IMAGE = frozenset({"/predict", "/v1/samples"})
+
+
+class Edge:
+    """Added to BentoML's app, so that its own routes pass through here as well."""
+
+    def __init__(self, app: ASGIApp, api: FastAPI) -> None:
+        self._app = app
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        leaving = _Leaving(scope=scope, send=send, api=self._api)
+        refused = _stranger(scope["method"], headers) or _too_much(headers, self._limit(scope))
+        if refused is None and _browser_at_the_door(scope, headers):
+            refused = RedirectResponse("/review", 307)
+        if refused is not None:
+            await refused(scope, receive, leaving)
+            return
+        try:
+            await self._app(scope, _bounded(receive, self._limit(scope)), leaving)
+        except Exception:
+            log.exception("action=%s path=%s outcome=bug", scope["method"], scope["path"][:200])
+            if not leaving.started:
+                await _said(500, scope)(scope, receive, leaving)
+            elif not leaving.ended:
+                raise  # half an answer is out: the connection has to break
+
+    def _limit(self, scope: Scope) -> int:
+        """Bytes that the body of this request may have."""
+        largest: int = self._api.state.desk.home.settings.max_bytes
+        if scope["path"] == "/predict_batch":
+            return BATCH_IMAGES * largest + LARGEST_BATCH * SLACK
+        return largest + SLACK if scope["path"] in WITH_IMAGE else OTHER_BODIES
+
+
+@dataclass(kw_only=True)
+class _Leaving:
+    """Sends an answer on: with our headers, and as a problem when it is a bare error."""
+
+    scope: Scope
+    send: Send
+    api: FastAPI
+    started: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
+    _replaced: bool = field(default=False, init=False)  # the app's own body is dropped
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            status = message["status"]
+            if status >= 400 and headers.get("content-type") != problems.MEDIA_TYPE:
+                self._replaced = True
+                await self._replace(status, headers)
+                return
+            _secure(headers)
+            self._count(status)
+        elif self._replaced:
+            return
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body")
+        await self.send(message)
+
+    async def _replace(self, status: int, headers: Headers) -> None:
+        unready = self.scope["path"] == "/readyz" and status == 503
+        problem = self._unready() if unready else _said(status, self.scope)
+        if "allow" in headers:
+            problem.headers["allow"] = headers["allow"]
+        _secure(problem.headers)
+        self._count(status)
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": problem.raw_headers}
+        )
+        body = b"" if self.scope["method"] == "HEAD" else problem.body
+        await self.send({"type": "http.response.body", "body": body})
+        self.ended = True
+
+    def _unready(self) -> Response:
+        return problems.response(503, f"not ready: {self.api.state.desk.swap.told()}")
+
+    def _count(self, status: int) -> None:
+        route = getattr(self.scope.get("route"), "path", None)
+        metrics.count_request(self.scope["method"], route, status)
+
+
+def _stranger(method: str, headers: Headers) -> Response | None:
+    """Whether a page from elsewhere speaks through the user's browser: by a name that was bound
+    to this address (Host), or by a request that it has the browser send (Origin)."""
+    host = headers.get("host", "")
+    if _name(f"//{host}") not in LOOPBACK_NAMES:
+        return problems.response(
+            403,
+            f"Host {host[:80]!r} is not a loopback name; without keys the service answers only "
+            "to 127.0.0.1, localhost and [::1]",
+        )
+    origin = headers.get("origin")
+    if method not in READING and origin is not None and _host_of(origin) != host.lower():
+        return problems.response(
+            403,
+            f"Origin {origin[:80]!r} is not this service ({host}); "
+            "without keys only its own pages may change anything",
+        )
+    return None
+
+
+def _name(address: str) -> str | None:
+    """The host's name in an address; None when it cannot be read."""
+    try:
+        parts = urlsplit(address)
+        return None if parts.path or parts.username is not None else parts.hostname
+    except ValueError:
+        return None
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an http origin; None for any other, `null` included."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else None
+
+
+def _browser_at_the_door(scope: Scope, headers: Headers) -> bool:
+    return bool(
+        scope["path"] == "/"
+        and scope["method"] in ("GET", "HEAD")
+        and "text/html" in headers.get("accept", "")
+    )
+
+
+def _too_much(headers: Headers, limit: int) -> Response | None:
+    """Refused by what it says of itself, before any of it is read."""
+    length = headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        return problems.response(413, _too_much_told(limit, f"{int(length[:20]):,}"))
+    return None
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """The body as it streams in; more than the limit breaks off, whatever was announced."""
+    seen = 0
+
+    async def bounded() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise HTTPException(413, _too_much_told(limit, f"more than {limit:,}"))
+        return message
+
+    return bounded
+
+
+def _too_much_told(limit: int, found: str) -> str:
+    return (
+        f"the request has {found} bytes, of {limit:,} taken here; "
+        "send smaller or fewer images, or raise TOPLOSS_MAX_BYTES"
+    )
+
+
+def _said(status: int, scope: Scope) -> Response:
+    return problems.response(status, problems.told(status, scope["method"], scope["path"]))
+
+
+def _secure(headers: MutableHeaders) -> None:
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Cache-Control", "no-store")
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

@@ -1,0 +1,31 @@
+"""What Prometheus is told. Labels are bounded: no path as it came, no version, no id."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter(
+    "toploss_requests", "Requests answered, by route.", ["method", "route", "status"]
+)
+PREDICTIONS = Counter(
+    "toploss_predictions", "Images asked about, by what became of it.", ["outcome"]
+)
+PREDICTION_SECONDS = Histogram(
+    "toploss_prediction_seconds",
+    "From an image's bytes to its answer: decoding and computing.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+# Of the live worker: BentoML merges the files of its processes.
+GENERATION = Gauge(
+    "toploss_generation",
+    "Generation of the production alias that this server answers with.",
+    multiprocess_mode="livemostrecent",
+)
+SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def count_request(method: str, route: str | None, status: int) -> None:
+    """Count an answer under its route's template; what no route answers is one label."""
+    REQUESTS.labels(
+        method=method if method in METHODS else "other", route=route or "other", status=str(status)
+    ).inc()

@@ -1,0 +1,79 @@
+"""Versions over HTTP, and the moves of the production alias."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field
+
+from service import paging, times
+from service.desk import ACTOR, OurDesk, OurHome
+from service.paging import Cursor, Limit
+from toploss import models
+from toploss.models import Alias, Version
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+# What a card shows of the manifest, where it has it.
+CARD = ("labels", "architecture", "metrics", "snapshot", "gate")
+
+
+class Move(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
+
+
+@router.get("/model", summary="The card of the version that this server answers with")
+def card(desk: OurDesk) -> dict[str, Any]:
+    """503 while none answers. After a promotion the card follows within a second or two."""
+    serving = desk.swap.now()
+    return {
+        "version": serving.version,
+        "generation": serving.generation,
+        "engine": serving.engine.name,
+        **_card(serving.published),
+    }
+
+
+@router.get("/models", summary="Versions, newest first")
+def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
+    place = paging.decode(cursor, str)
+    found = [v for v in models.listed(home) if place is None or v.name < place[0]]
+    alias = models.production(home)
+    page = paging.page(found, limit, lambda version: (version.name,))
+    page["items"] = [
+        {
+            "version": version.name,
+            "production": alias is not None and alias.version == version.name,
+            **_card(version),
+        }
+        for version in page["items"]
+    ]
+    return {**page, "production": _told(alias) if alias else None}
+
+
+@router.post("/models/rollback", summary="Return production to the version before")
+def rollback(home: OurHome, body: Move | None = None) -> dict[str, Any]:
+    """It pauses the automatic retraining, which would else bring the same model again."""
+    return _told(models.rollback(home, reason=(body or Move()).reason, actor=ACTOR))
+
+
+@router.post("/models/{version}/promote", summary="Point production at a version")
+def promote(
+    home: OurHome, version: Annotated[str, Path(max_length=26)], body: Move | None = None
+) -> dict[str, Any]:
+    return _told(models.promote(home, version, reason=(body or Move()).reason, actor=ACTOR))
+
+
+def _card(version: Version) -> dict[str, Any]:
+    shown = {key: version.manifest[key] for key in CARD if key in version.manifest}
+    return {"run": version.run, "trained_at": times.iso(version.created_at), **shown}
+
+
+def _told(alias: Alias) -> dict[str, Any]:
+    return {
+        "version": alias.version,
+        "generation": alias.generation,
+        "reason": alias.reason,
+        "at": times.iso(alias.at),
+    }

@@ -1,0 +1,204 @@
+"""Predictions: from an image's bytes to an answer. No database on the way."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
+
+from service import metrics, problems
+from service.desk import OurDesk
+from service.swap import Serving
+from toploss.errors import BadInput, NoModel, Overloaded, ToplossError, UnsupportedType
+from toploss.ids import new_id
+from toploss.preprocess import Limits, decode
+
+router = APIRouter(tags=["predictions"])
+
+TOP = 3
+LARGEST_BATCH = 100  # images
+RAW_TYPES = ("image/", "application/octet-stream")
+
+Top = Annotated[int, Query(ge=1, description="how many classes; at most all of them")]
+
+_FILE = {"type": "string", "format": "binary"}
+_GUESS = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}, "confidence": {"type": "number"}},
+}
+_PREDICTION = {
+    "type": "object",
+    "required": ["label", "confidence", "top", "model", "prediction_id"],
+    "properties": {
+        **_GUESS["properties"],  # type: ignore[dict-item]  # a literal of ours
+        "top": {"type": "array", "items": _GUESS},
+        "model": {"type": "string", "description": "the version that answered"},
+        "prediction_id": {"type": "string"},
+    },
+}
+
+
+def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}
+
+
+def _answers(schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    header = {"X-Model-Version": {"schema": {"type": "string"}}}
+    content = {"application/json": {"schema": schema}}
+    return {200: {"description": "Answered.", "headers": header, "content": content}}
+
+
+@router.post(
+    "/predict",
+    summary="What one image shows",
+    responses=_answers(_PREDICTION),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": _form("image", _FILE),
+                "image/*": {"schema": _FILE},
+            },
+        }
+    },
+)
+async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONResponse:
+    """A multipart field `image`, or the image's bytes as the body."""
+    serving = _serving(desk)
+    try:
+        data = await _image(request)
+        answer = await desk.line.run(lambda: _answer(serving, data, desk.home.limits, top))
+    except ToplossError as exc:
+        _count(exc)
+        refused = problems.response_to(exc)
+        refused.headers["X-Model-Version"] = serving.version
+        return refused
+    return JSONResponse(answer, headers={"X-Model-Version": serving.version})
+
+
+@router.post(
+    "/predict_batch",
+    summary="What several images show",
+    responses=_answers({"type": "array", "items": {"anyOf": [_PREDICTION, {"type": "object"}]}}),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": _form("images", {"type": "array", "items": _FILE})},
+        }
+    },
+)
+async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSONResponse:
+    """A multipart form with several `images`. The list is in the order sent; each element is a
+    prediction or a problem, with its `status`: one bad image spoils no other."""
+    serving = _serving(desk)
+    async with _parts(request, "images", LARGEST_BATCH) as parts:
+        if not parts:
+            raise BadInput("no image was sent; send a form with one or more files `images`")
+
+        def work() -> list[dict[str, Any]]:
+            return [_answer_or_problem(serving, part, desk.home.limits, top) for part in parts]
+
+        try:
+            answers = await desk.line.run(work)
+        except Overloaded as exc:
+            _count(exc)
+            raise
+    return JSONResponse(answers, headers={"X-Model-Version": serving.version})
+
+
+def _serving(desk: OurDesk) -> Serving:
+    try:
+        return desk.swap.now()
+    except NoModel as exc:
+        _count(exc)
+        raise
+
+
+async def _image(request: Request) -> bytes:
+    """The bytes of the one image of a request, from a form or as its body."""
+    kind = _content_type(request)
+    if kind == "multipart/form-data":
+        async with _parts(request, "image", 1) as parts:
+            if not parts:
+                raise BadInput("no image was sent: the form has no file `image`; add it")
+            part = parts[0]
+            return await part.read() if isinstance(part, UploadFile) else _bytes(part)
+    if kind.startswith(RAW_TYPES):
+        return await request.body()
+    if not kind:
+        raise BadInput("no image was sent: the request has no Content-Type; send image/… bytes")
+    raise UnsupportedType(
+        f"a body of type {kind[:80]!r} is not read; "
+        "send a multipart form with a file `image`, or the bytes with their image/… type"
+    )
+
+
+@asynccontextmanager
+async def _parts(request: Request, field: str, most: int) -> AsyncIterator[list[UploadFile | str]]:
+    """The parts of a form under one name; their files last as long as the context."""
+    if _content_type(request) != "multipart/form-data":
+        raise UnsupportedType(
+            f"a body of type {_content_type(request)[:80]!r} is not read; "
+            f"send a multipart form with the files `{field}`"
+        )
+    most_parts = LARGEST_BATCH + 1
+    async with request.form(max_files=most_parts, max_fields=most_parts) as form:
+        parts = form.getlist(field)
+        if len(parts) > most:
+            raise BadInput(
+                f"{len(parts)} files `{field}` were sent, more than the {most} taken; "
+                + ("send several to /predict_batch" if most == 1 else "send fewer at a time")
+            )
+        yield list(parts)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _bytes(part: UploadFile | str) -> bytes:
+    if isinstance(part, str):
+        raise BadInput(
+            f"the image is text ({part[:40]!a}), not a file; "
+            "send the file itself, addresses are not fetched"
+        )
+    return part.file.read()
+
+
+def _answer_or_problem(
+    serving: Serving, part: UploadFile | str, limits: Limits, top: int
+) -> dict[str, Any]:
+    try:
+        return _answer(serving, _bytes(part), limits, top)
+    except ToplossError as exc:
+        _count(exc)
+        return problems.body_of(exc)
+
+
+def _answer(serving: Serving, data: bytes, limits: Limits, top: int) -> dict[str, Any]:
+    """Decode and compute, in a thread of the line."""
+    began = time.perf_counter()
+    image = decode(data, serving.size, limits)
+    probabilities = serving.engine.probabilities(image[np.newaxis])[0]
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    guesses = [
+        {"label": serving.labels[index], "confidence": float(probabilities[index])}
+        for index in best
+    ]
+    metrics.PREDICTIONS.labels(outcome="answered").inc()
+    metrics.PREDICTION_SECONDS.observe(time.perf_counter() - began)
+    return {
+        **guesses[0],
+        "top": guesses,
+        "model": serving.version,
+        "prediction_id": new_id(),
+    }
+
+
+def _count(error: ToplossError) -> None:
+    outcome = {NoModel: "no_model", Overloaded: "overloaded"}.get(type(error), "refused")
+    metrics.PREDICTIONS.labels(outcome=outcome).inc()

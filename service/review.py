@@ -1,0 +1,176 @@
+"""Reviewing over HTTP: the top losses, decisions, their undoing, and the page."""
+
+import csv
+import io
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from service import paging, times
+from service.desk import ACTOR, OurHome
+from service.paging import Cursor, Limit
+from service.samples import Format, csv_file, paths
+from toploss import classes, decisions, losses
+from toploss.errors import BadInput
+from toploss.home import Home
+from toploss.losses import Filter, Item, Place
+
+router = APIRouter(prefix="/v1", tags=["review"])
+pages = APIRouter(include_in_schema=True, tags=["pages"])
+
+WEB = FilePath(__file__).parent / "web"
+templates = Jinja2Templates(WEB)
+STRICT = (
+    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+Split = Literal["train", "valid", "test"]
+COLUMNS = ("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision")
+
+
+class Listing(BaseModel):
+    """The list that a reviewer is going through."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    order: str = "loss"
+    label: str | None = None
+    predicted: str | None = None
+    split: Split | None = None
+
+
+class NewDecision(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    sample: str = Field(max_length=64, description="its id")
+    action: str = Field(max_length=16, description="confirm, relabel, exclude or skip")
+    label: str | None = Field(default=None, max_length=200, description="of a relabel")
+    revision: int = Field(ge=0, lt=2**31, description="the sample's, as the reviewer saw it")
+    list: Listing | None = Field(
+        default=None, description="where `next` comes from; else the whole list"
+    )
+
+
+@router.get("/top-losses", summary="What the model was most wrong about, worst first")
+def top_losses(
+    home: OurHome,
+    order: Annotated[str, Query(max_length=40, description="loss")] = "loss",
+    label: Annotated[str | None, Query(description="today's")] = None,
+    predicted: str | None = None,
+    split: Annotated[Split | None, Query(description="without it, test is left out")] = None,
+    state: losses.ReviewState = "pending",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """Held-out losses of production's version, else of the newest."""
+    _check_order(order)
+    after = None
+    if (place := paging.decode(cursor, float, int, int)) is not None:
+        after = Place(loss=place[0], seq=place[1], rank=place[2])
+    which = Filter(label=label, predicted=predicted, split=split, state=state)
+    items, total, model = losses.top(home, which, limit=limit + 1, after=after)
+    page = paging.page(items, limit, lambda item: (item.loss, item.seq, item.rank))
+    page["items"] = [_shown(item) for item in page["items"]]
+    return {**page, "total": total, "model": model}
+
+
+@router.post("/decisions", summary="Say what a sample is", status_code=201)
+def decide(
+    home: OurHome,
+    body: NewDecision,
+    key: Annotated[
+        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
+    ] = None,
+) -> dict[str, Any]:
+    """409 when the sample has changed since `revision`, with its present state. The same
+    Idempotency-Key again gives the same answer and records nothing."""
+    listing = body.list or Listing()
+    _check_order(listing.order)
+    _check_labels(home, listing)  # now: once it is recorded, nothing may go wrong
+    decided = decisions.decide(
+        home,
+        body.sample,
+        body.action,
+        revision=body.revision,
+        actor=ACTOR,
+        label=body.label,
+        key=key,
+    )
+    return {
+        "id": decided.id,
+        "sample": decided.sample,
+        "revision": decided.revision,
+        "next": _next(home, listing),
+    }
+
+
+@router.delete("/decisions/{decision_id}", summary="Take a decision back")
+def undo(home: OurHome, decision_id: Annotated[str, Path(max_length=26)]) -> dict[str, Any]:
+    """As an event: nothing is forgotten. 409 when a later decision stands on it."""
+    undone = decisions.undo(home, decision_id, actor=ACTOR)
+    return {"id": undone.id, "sample": undone.sample, "revision": undone.revision}
+
+
+@router.get("/decisions", summary="The audit trail, newest first, or all of it as CSV")
+def trail(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
+    if format == "csv":
+        return csv_file(_as_csv(decisions.trail(home)), "decisions.csv")
+    place = paging.decode(cursor, int)
+    events = decisions.trail(home, after=place[0] if place else None, limit=limit + 1)
+    return paging.page(
+        [times.spelled(event) for event in events], limit, lambda event: (event["seq"],)
+    )
+
+
+@pages.get("/review", summary="The review page", response_class=Response)
+def review_page(home: OurHome, request: Request) -> Response:
+    return templates.TemplateResponse(
+        request,
+        "review.html",
+        {"name": home.settings.name},
+        headers={"Content-Security-Policy": STRICT},
+    )
+
+
+class Assets(StaticFiles):
+    """The page's script and style: kept by browsers, and asked after each time."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _next(home: Home, listing: Listing) -> dict[str, Any] | None:
+    which = Filter(label=listing.label, predicted=listing.predicted, split=listing.split)
+    items, _, _ = losses.top(home, which, limit=1)
+    return _shown(items[0]) if items else None
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    return {**item.as_json(), **paths(item.id)}
+
+
+def _check_labels(home: Home, listing: Listing) -> None:
+    with home.db.read() as connection:
+        known = classes.load(connection)
+    for label in filter(None, (listing.label, listing.predicted)):
+        known.id_of(label)
+
+
+def _check_order(order: str) -> None:
+    if order != "loss":
+        raise BadInput(f"order {order[:40]!r} is not built yet; send `loss` or leave it out")
+
+
+def _as_csv(events: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(times.spelled(event) for event in events)
+    return out.getvalue()

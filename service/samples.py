@@ -1,0 +1,195 @@
+"""Samples over HTTP: images in and out, the classes, the data set in numbers."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from pydantic import BaseModel, Field
+from sqlalchemy import Row, select
+
+from service import paging, times
+from service.desk import ACTOR, OurHome
+from service.paging import Cursor, Limit
+from toploss import classes, decisions, policy, preprocess, samples, snapshots
+from toploss.schema import samples as table
+
+router = APIRouter(prefix="/v1", tags=["samples"])
+
+LONGEST_FILENAME = 255
+FOREVER = "private, max-age=31536000, immutable"  # an id is the hash of its bytes
+# An image is looked at, never run: not even when somebody opens it by its address.
+NEVER_RUN = "default-src 'none'; sandbox"
+
+SampleId = Annotated[str, Path(max_length=64, description="SHA-256 of the image's bytes, in hex")]
+Format = Annotated[Literal["json", "csv"], Query()]
+
+
+class NewClass(BaseModel):
+    name: str = Field(max_length=classes.LONGEST_NAME)
+
+
+@router.post("/samples", summary="Add a labelled image", status_code=201)
+def add(
+    home: OurHome,
+    response: Response,
+    image: Annotated[UploadFile, File(description="the image's file")],
+    label: Annotated[str, Form(max_length=classes.LONGEST_NAME, description="one of the classes")],
+) -> dict[str, Any]:
+    """201 when it is new; 200 when its bytes were known: it keeps its label, and another one is
+    recorded as a conflict."""
+    added = samples.add(
+        home, image.file.read(), label, name=_file_name(image.filename), actor=ACTOR
+    )
+    response.status_code = 201 if added.new else 200
+    return {
+        "id": added.id,
+        "label": added.label,
+        "split": added.split,
+        "revision": added.revision,
+        "new": added.new,
+        "conflict": added.conflict,
+    }
+
+
+@router.get("/samples", summary="The samples, newest first")
+def listed(
+    home: OurHome,
+    label: Annotated[str | None, Query(description="today's")] = None,
+    split: Literal["train", "valid", "test"] | None = None,
+    state: Literal["active", "excluded"] | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    query = select(table).order_by(table.c.seq.desc()).limit(limit + 1)
+    if (place := paging.decode(cursor, int)) is not None:
+        query = query.where(table.c.seq < place[0])
+    if split is not None:
+        query = query.where(table.c.split == split)
+    if state is not None:
+        query = query.where(table.c.state == state)
+    with home.db.read() as connection:
+        known = classes.load(connection)
+        if label is not None:
+            query = query.where(table.c.class_id == known.id_of(label))
+        rows = connection.execute(query).all()
+    page = paging.page(rows, limit, lambda row: (row.seq,))
+    page["items"] = [_told(row, known) for row in page["items"]]
+    return page
+
+
+@router.get("/samples/{sample_id}", summary="A sample as it stands")
+def show(home: OurHome, sample_id: SampleId) -> dict[str, Any]:
+    with home.db.read() as connection:
+        return _told(samples.find(connection, sample_id), classes.load(connection))
+
+
+@router.get("/samples/{sample_id}/image", summary="The bytes as they came")
+def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
+    row = _find(home, sample_id)
+    return _picture(
+        request,
+        tag=row.id,
+        media_type=preprocess.MEDIA_TYPES[row.format],
+        make=lambda: home.blobs.get_image(row.id),
+    )
+
+
+@router.get("/samples/{sample_id}/thumbnail", summary="A small picture, PNG or JPEG")
+def thumbnail(
+    home: OurHome,
+    request: Request,
+    sample_id: SampleId,
+    size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side")] = 256,
+) -> Response:
+    row = _find(home, sample_id)
+    return _picture(
+        request,
+        tag=f"{row.id}-{size}",
+        media_type=None,
+        make=lambda: preprocess.thumbnail(home.blobs.get_image(row.id), size, home.limits),
+    )
+
+
+@router.get("/samples/{sample_id}/history", summary="Everything that happened to it, oldest first")
+def history(
+    home: OurHome, sample_id: SampleId, limit: Limit = 100, cursor: Cursor = None
+) -> dict[str, Any]:
+    _find(home, sample_id)
+    place = paging.decode(cursor, int)
+    events = [
+        times.spelled(event)
+        for event in decisions.history(home, sample_id)
+        if place is None or event["seq"] > place[0]
+    ]
+    return paging.page(events, limit, lambda event: (event["seq"],))
+
+
+@router.get("/classes", summary="The classes, by name", tags=["classes"])
+def list_classes(home: OurHome, limit: Limit = 500, cursor: Cursor = None) -> dict[str, Any]:
+    place = paging.decode(cursor, str)
+    rows = [row for row in classes.listed(home) if place is None or row["name"] > place[0]]
+    return paging.page(rows, limit, lambda row: (row["name"],))
+
+
+@router.post("/classes", summary="Add a class", tags=["classes"], status_code=201)
+def add_class(home: OurHome, response: Response, body: NewClass) -> dict[str, Any]:
+    """201 when it is new, 200 when there is one of that name. It is served from the next run on."""
+    new = classes.add(home, body.name, actor=ACTOR)
+    response.status_code = 201 if new else 200
+    return {"name": classes.checked(body.name), "new": new}
+
+
+@router.get("/dataset", summary="The data set in numbers, or every sample as CSV", tags=["dataset"])
+def dataset(home: OurHome, format: Format = "json") -> Any:
+    if format == "csv":
+        return csv_file(snapshots.export(home), "dataset.csv")
+    return {**snapshots.overview(home), "retraining": policy.due(home).as_json()}
+
+
+def csv_file(content: str, name: str) -> Response:
+    return Response(
+        content,
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def paths(sample_id: str) -> dict[str, str]:
+    """Where a sample's pictures are, from the root."""
+    base = f"/v1/samples/{sample_id}"
+    return {"image": f"{base}/image", "thumbnail": f"{base}/thumbnail"}
+
+
+def _told(row: Row[Any], known: classes.Classes) -> dict[str, Any]:
+    return {
+        **decisions.present(row, known),
+        "width": row.width,
+        "height": row.height,
+        "added": times.iso(row.added_at),
+        **paths(row.id),
+    }
+
+
+def _find(home: OurHome, sample_id: str) -> Row[Any]:
+    with home.db.read() as connection:
+        return samples.find(connection, sample_id)
+
+
+def _picture(request: Request, *, tag: str, media_type: str | None, make: Any) -> Response:
+    """A picture that never changes; a browser that has it is told so without its bytes."""
+    headers = {
+        "ETag": f'"{tag}"',
+        "Cache-Control": FOREVER,
+        "Content-Security-Policy": NEVER_RUN,
+        "Content-Disposition": "inline",
+    }
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    data = make()
+    drawn = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+    return Response(data, media_type=media_type or drawn, headers=headers)
+
+
+def _file_name(sent: str | None) -> str:
+    """The last part of what the client calls the file, on one line."""
+    name = (sent or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(filter(str.isprintable, name))[:LONGEST_FILENAME] or "unnamed"

@@ -1,0 +1,175 @@
+"""The model that answers: follows the production alias, and changes by swapping one reference."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from service import metrics
+from toploss import bentostore, models
+from toploss import engine as engines
+from toploss.engine import Engine
+from toploss.errors import NoModel
+from toploss.home import Home
+from toploss.models import Alias, Version
+
+log = logging.getLogger("toploss.swap")
+
+WARMING = 3  # images through a new engine before it answers anybody
+LONGEST_RETRY_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """One version, ready to answer. A request takes it once, and so answers from one version."""
+
+    version: str
+    generation: int
+    labels: tuple[str, ...]  # in the order of the engine's outputs
+    size: int  # side of the network's input in pixels
+    engine: Engine
+    published: Version  # its row
+
+
+@dataclass(kw_only=True)
+class _Failure:
+    """A generation that did not load."""
+
+    generation: int
+    tries: int
+    again_at: float  # monotonic clock, seconds
+
+
+class Swap:
+    """Looks at the alias from a thread of its own; requests only read `serving`."""
+
+    def __init__(self, home: Home) -> None:
+        self.serving: Serving | None = None
+        self._home = home
+        self._wanted: Alias | None = None
+        self._looked = threading.Event()
+        self._failure: _Failure | None = None
+        self._away = False  # the database could not be asked the last time
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="swap", daemon=True)
+
+    def start(self, *, wait_s: float = 20.0) -> None:
+        """Begin to follow; returns when the first look is over, or after `wait_s`."""
+        self._thread.start()
+        self._looked.wait(wait_s)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    @property
+    def ready(self) -> bool:
+        """A model is loaded and warmed, or none was ever promoted."""
+        return self.serving is not None or (self._looked.is_set() and self._wanted is None)
+
+    def now(self) -> Serving:
+        """The version that answers. Raises NoModel."""
+        serving = self.serving
+        if serving is None:
+            raise NoModel(self.told())
+        return serving
+
+    def told(self) -> str:
+        """Why nothing answers, in words."""
+        if not self._looked.is_set():
+            return "the service is starting; try again in a second"
+        if self._wanted is None:
+            return "no model yet: no version has been promoted; train one with `toploss train`"
+        how = "does not load, the log says why" if self._failure else "is being loaded"
+        return f"no model yet: version {self._wanted.version} {how}; try again in a second"
+
+    def look(self) -> None:
+        """Ask where production stands, and follow it. What fails leaves the present model in
+        place: a database that is away for a while must not stop the answers."""
+        try:
+            alias = models.production(self._home)
+        except Exception as exc:
+            if not self._away:
+                log.warning("action=look outcome=failed error=%r; the present model stays", exc)
+            self._away = True
+            return
+        self._away = False
+        self._wanted = alias
+        if alias is not None and not self._serves(alias) and not self._rests(alias):
+            self._change(alias)
+        self._looked.set()
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            self.look()
+            self._stopped.wait(self._home.settings.poll_s)
+
+    def _serves(self, alias: Alias) -> bool:
+        return self.serving is not None and self.serving.generation == alias.generation
+
+    def _rests(self, alias: Alias) -> bool:
+        failure = self._failure
+        return (
+            failure is not None
+            and failure.generation == alias.generation
+            and time.monotonic() < failure.again_at
+        )
+
+    def _change(self, alias: Alias) -> None:
+        began = time.monotonic()
+        try:
+            serving = self._load(alias)
+        except Exception as exc:  # whatever it is, the old version goes on answering
+            self._failed(alias, exc)
+            return
+        before, self.serving = self.serving, serving
+        self._failure = None
+        metrics.SWAPS.labels(result="done").inc()
+        metrics.GENERATION.set(serving.generation)
+        log.info(
+            "action=swap outcome=done version=%s generation=%d before=%s seconds=%.2f",
+            serving.version,
+            serving.generation,
+            before.version if before else "none",
+            time.monotonic() - began,
+        )
+
+    def _load(self, alias: Alias) -> Serving:
+        settings = self._home.settings
+        version = models.get(self._home, alias.version)
+        loaded = bentostore.pull(self._home, version)
+        engine = engines.load(
+            loaded, engine=settings.engine, device=settings.device, threads=settings.thread_count
+        )
+        size = loaded.preprocessing.size
+        for _ in range(WARMING):
+            engine.probabilities(np.zeros((1, 3, size, size), np.uint8))
+        return Serving(
+            version=alias.version,
+            generation=alias.generation,
+            labels=loaded.labels,
+            size=size,
+            engine=engine,
+            published=version,
+        )
+
+    def _failed(self, alias: Alias, exc: Exception) -> None:
+        """Remember the generation and when to try it again; say it once."""
+        known = self._failure
+        again = known is not None and known.generation == alias.generation
+        tries = known.tries + 1 if known is not None and again else 1
+        rest = min(LONGEST_RETRY_S, self._home.settings.poll_s * 2**tries)
+        self._failure = _Failure(
+            generation=alias.generation, tries=tries, again_at=time.monotonic() + rest
+        )
+        metrics.SWAPS.labels(result="failed").inc()
+        if not again:
+            log.error(
+                "action=swap outcome=failed version=%s generation=%d error=%r; "
+                "the present model stays, and it is tried again",
+                alias.version,
+                alias.generation,
+                exc,
+                exc_info=exc,
+            )

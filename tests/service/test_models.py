@@ -1,0 +1,56 @@
+"""Versions over HTTP, and the moves of production."""
+
+from tests.service.conftest import LABELS, House, is_problem
+
+
+def test_the_card_is_of_the_version_that_answers(house: House) -> None:
+    card = house.client.get("/v1/model").json()
+    assert card["generation"] == 1
+    assert card["labels"] == list(LABELS)
+    assert card["engine"] == "onnx"
+    assert card["snapshot"]["fingerprint"] == "f" * 64
+    assert card["trained_at"].endswith("Z")
+
+
+def test_without_a_model_there_is_no_card(empty: House) -> None:
+    assert "no model yet" in is_problem(empty.client.get("/v1/model"), 503)
+    assert empty.client.get("/v1/models").json() == {
+        "items": [],
+        "next_cursor": None,
+        "production": None,
+    }
+
+
+def test_promote_and_roll_back(house: House) -> None:
+    first = house.client.get("/v1/model").json()["version"]
+    second = house.publish()
+    moved = house.client.post(f"/v1/models/{second}/promote", json={"reason": "better"})
+    assert moved.status_code == 200, moved.text
+    assert (moved.json()["version"], moved.json()["generation"]) == (second, 2)
+    house.wait(lambda: house.answering() == 2)
+    listed = house.client.get("/v1/models").json()
+    assert [(item["version"], item["production"]) for item in listed["items"]] == [
+        (second, True),
+        (first, False),
+    ]
+    assert listed["production"]["reason"] == "better"
+    back = house.client.post("/v1/models/rollback", json={"reason": "worse after all"})
+    assert (back.json()["version"], back.json()["generation"]) == (first, 3)
+    house.wait(lambda: house.answering() == 3)
+    assert house.client.get("/v1/dataset").json()["retraining"]["paused"]
+
+
+def test_moves_that_cannot_be(house: House) -> None:
+    is_problem(house.client.post("/v1/models/nobody/promote"), 404)
+    is_problem(house.client.post("/v1/models/rollback"), 409)
+    is_problem(house.client.post("/v1/models/rollback", json={"because": "x"}), 400)
+
+
+def test_the_list_is_paged(house: House) -> None:
+    names = [house.publish() for _ in range(2)]
+    first = house.client.get("/v1/models?limit=2").json()
+    rest = house.client.get(f"/v1/models?limit=2&cursor={first['next_cursor']}").json()
+    found = [item["version"] for item in first["items"] + rest["items"]]
+    assert len(found) == 3
+    assert set(names) < set(found)
+    assert found == sorted(found, reverse=True)

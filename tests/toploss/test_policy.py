@@ -1,0 +1,115 @@
+import time
+
+import pytest
+
+from tests.toploss import given
+from toploss import classes, decisions, models, policy, runs, snapshots
+from toploss.runs import RunState
+
+
+@pytest.fixture
+def home(open_home):
+    """Six changed samples are enough; ten seconds of quiet, a hundred of rest."""
+    return open_home(retrain_after=6, retrain_quiet_s=10, retrain_cooldown_s=100)
+
+
+def end(home, state, *, fingerprint=None):
+    lease = given.running(home)
+    with home.db.write() as connection:
+        if fingerprint:
+            snapshots.settle(home, connection, fingerprint)
+        runs.finish(connection, lease, state)
+
+
+def test_too_few_changes(home):
+    given.sample(home, 1, "cat")
+
+    found = policy.due(home, now=time.time() + 1000)
+
+    assert (found.due, found.why) == (False, "1 of 6 changed samples")
+    assert (found.changed, found.needed, found.paused) == (1, 6, False)
+
+
+def test_due_when_enough_has_changed_and_it_is_quiet(home):
+    given.two_classes(home)
+
+    assert policy.due(home, now=time.time() + 5).why == "the last change is 5 s old, of 10 s quiet"
+    assert policy.due(home, now=time.time() + 11).due
+
+
+def test_rests_after_a_run_and_counts_from_its_verdict(home):
+    given.two_classes(home)
+    end(home, RunState.SUCCEEDED, fingerprint=snapshots.freeze(home).fingerprint)
+    assert policy.due(home, now=time.time() + 1000).changed == 0
+
+    for seed in range(20, 26):
+        given.sample(home, seed, "cat")
+
+    assert (
+        policy.due(home, now=time.time() + 50).why == "the last run ended 50 s ago, of 100 s rest"
+    )
+    assert policy.due(home, now=time.time() + 101).due
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.CANCELLED])
+def test_a_run_that_failed_is_not_tried_again_on_the_same_data(home, state):
+    given.two_classes(home)
+    end(home, state)
+
+    found = policy.due(home, now=time.time() + 1000)
+
+    assert (found.due, found.changed) == (False, 6)
+    assert found.why == f"the last run on these data {state}; change them, or ask for one"
+
+
+def test_data_that_changed_since_the_failure_are_tried(home):
+    given.two_classes(home)
+    end(home, RunState.FAILED)
+
+    given.sample(home, 50, "cat")
+
+    assert policy.due(home, now=time.time() + 1000).due
+
+
+def test_a_look_without_a_change_is_no_change(home):
+    """A confirm, a skip or a conflict neither wakes a failed run nor disturbs the quiet."""
+    first, second, *_ = given.two_classes(home)
+    end(home, RunState.FAILED)
+
+    decisions.decide(home, first.id, "confirm", revision=1, actor="ann")
+    decisions.decide(home, second.id, "skip", revision=1, actor="ann")
+    given.sample(home, 0, "dog")
+
+    assert not policy.due(home, now=time.time() + 1000).due
+
+
+def test_a_merge_is_a_change_of_the_data(home):
+    given.two_classes(home)
+    given.sample(home, 50, "kitten")
+    end(home, RunState.FAILED)  # a class with one image
+
+    classes.merge(home, "kitten", "cat", actor="ann")
+
+    assert policy.due(home, now=time.time() + 5).why == "the last change is 5 s old, of 10 s quiet"
+    assert policy.due(home, now=time.time() + 1000).due
+
+
+def test_pause_and_resume(home):
+    given.two_classes(home)
+    policy.pause(home, reason="the holidays", actor="ann")
+
+    found = policy.due(home, now=time.time() + 1000)
+    assert (found.due, found.paused, found.why) == (False, True, "paused: the holidays")
+
+    policy.resume(home, actor="ann")
+    assert policy.due(home, now=time.time() + 1000).due
+
+
+def test_a_roll_back_pauses_the_policy_with_its_reason(home):
+    given.two_classes(home)
+    versions = [given.promoted(home, "cat", "dog") for _ in range(2)]
+    models.rollback(home, reason="cats look odd", actor="ann")
+
+    found = policy.due(home, now=time.time() + 1000)
+
+    assert found.why == f"paused: rolled back from {versions[1]}: cats look odd"

@@ -1,0 +1,193 @@
+"""The dispatcher against a recording launcher: level-triggered, restartable, one acts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.training.conftest import QUICK, coloured
+from toploss import models, runs, samples
+from toploss.home import Home
+from toploss.runs import Lease, RunState
+from toploss.splits import Split
+from training.dispatcher import Dispatcher
+from training.launchers import SubprocessLauncher
+
+
+class RecordingLauncher:
+    """Remembers what it launched; ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.launched: list[Lease] = []
+        self.code: int | None = None
+        self.stopped = False
+
+    def launch(self, lease: Lease) -> None:
+        self.launched.append(lease)
+        self.code = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def stop(self) -> None:
+        self.stopped, self.code = True, -15
+
+
+@pytest.fixture
+def launcher() -> RecordingLauncher:
+    return RecordingLauncher()
+
+
+def queued(home: Home) -> str:
+    return str(runs.enqueue(home, reason="test", actor="test")["id"])
+
+
+def state(home: Home, run: str) -> str:
+    return str(runs.show(home, run)["state"])
+
+
+def test_a_queued_run_is_launched_once(home: Home, launcher: RecordingLauncher) -> None:
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+
+    dispatcher.step()
+    dispatcher.step()
+
+    assert launcher.launched == [Lease(run=run, fence=1)]
+    assert state(home, run) == "leased"
+
+
+def test_of_two_dispatchers_one_acts(home: Home) -> None:
+    queued(home)
+    first, second = RecordingLauncher(), RecordingLauncher()
+
+    Dispatcher(home, first).step()
+    Dispatcher(home, second).step()
+
+    assert len(first.launched) + len(second.launched) == 1
+
+
+def test_a_training_that_dies_is_tried_again_until_it_has_failed(
+    open_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = open_home(attempts=2)
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+
+    for _ in range(2):
+        dispatcher.step()
+        launcher.code = -9
+        dispatcher.step()
+
+    assert [lease.fence for lease in launcher.launched] == [1, 2]
+    launcher.code = -9
+    dispatcher.step()
+    assert state(home, run) == "failed"
+    assert "exit code -9" in runs.show(home, run)["error"]
+
+
+def test_a_stopped_dispatcher_leaves_the_run_waiting(
+    home: Home, launcher: RecordingLauncher
+) -> None:
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+
+    dispatcher.close()
+
+    assert launcher.stopped
+    assert state(home, run) == "queued"
+
+
+def test_a_new_dispatcher_takes_over_from_a_dead_one(
+    home: Home, launcher: RecordingLauncher
+) -> None:
+    run = queued(home)
+    dead = subprocess.run(
+        [sys.executable, "-c", "from toploss.processes import identity; print(identity())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert runs.claim(home, owner=dead) is not None
+
+    Dispatcher(home, launcher).step()
+
+    assert launcher.launched == [Lease(run=run, fence=2)]
+
+
+def test_the_policy_asks_for_a_run_when_enough_has_changed(
+    learned_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = learned_home(retrain_after=2, retrain_quiet_s=0, retrain_cooldown_s=0)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    assert not launcher.launched
+
+    for seed in (501, 502):
+        samples.add(home, coloured("red", seed), "red", name="x.png", actor="x", split=Split.TRAIN)
+    dispatcher.step()
+    dispatcher.step()
+
+    (lease,) = launcher.launched
+    shown = runs.show(home, lease.run)
+    assert shown["reasons"][0]["reason"] == "policy: 2 samples have changed"
+    assert shown["settings"]["arch"] == QUICK["arch"]
+
+
+def test_a_run_that_ignores_its_cancellation_is_ended(
+    home: Home, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.dispatcher.PATIENCE_S", 0)
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    runs.cancel(home, run)
+
+    dispatcher.step()
+    time.sleep(0.01)
+    dispatcher.step()
+    dispatcher.step()
+
+    assert launcher.stopped
+    assert state(home, run) == "cancelled"
+
+
+def test_a_real_retraining_survives_the_death_of_its_trainer(
+    learned_home: Callable[..., Home],
+) -> None:
+    home = learned_home()
+    samples.add(home, coloured("red", 601), "red", name="x.png", actor="x", split=Split.TRAIN)
+    run = str(runs.enqueue(home, reason="test", actor="test")["id"])
+    launcher = SubprocessLauncher(home)
+    dispatcher = Dispatcher(home, launcher)
+    os.environ["TOPLOSS_HOME"] = str(home.settings.home)
+    try:
+        dispatcher.step()
+        _until(lambda: state(home, run) == RunState.RUNNING)
+        assert launcher._process is not None
+        os.kill(launcher._process.pid, signal.SIGKILL)
+        _until(lambda: launcher.poll() is not None)
+
+        dispatcher.step()
+        assert runs.show(home, run)["attempt"] == 2
+        _until(lambda: dispatcher.step() or not dispatcher.busy)
+    finally:
+        dispatcher.close()
+        del os.environ["TOPLOSS_HOME"]
+
+    shown = runs.show(home, run)
+    assert shown["state"] == "succeeded", runs.read_log(home, run)
+    assert len(models.listed(home)) == 2
+    assert shown["version"] == models.listed(home)[0].name
+
+
+def _until(done: Callable[[], object], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)

@@ -1,0 +1,137 @@
+"""Images in, from folders and tables; one bad file never stops the rest."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import picture
+from toploss import samples, snapshots
+from toploss.errors import BadInput, NotFound
+from toploss.home import Home
+from training import from_csv, from_df, from_folder
+
+
+def folder_of(root: Path, **members: bytes) -> Path:
+    """`<class>__<file>` to bytes."""
+    for number, (name, data) in enumerate(members.items()):
+        label, _, kind = name.partition("__")
+        file = root / label / f"{number}.{kind or 'png'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return root
+
+
+def test_a_folder_of_classes(home: Home, tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "in", cat=picture(1), dog=picture(2))
+
+    summary = from_folder(root, home=home)
+
+    assert (summary.added, summary.known, summary.conflicts) == (2, 0, 0)
+    assert list(snapshots.overview(home)["classes"]) == ["cat", "dog"]
+
+
+def test_given_splits_win(home: Home, tmp_path: Path) -> None:
+    for split, seed in (("train", 1), ("valid", 2), ("test", 3)):
+        folder_of(tmp_path / "in" / split, cat=picture(seed))
+
+    from_folder(tmp_path / "in", home=home)
+
+    assert snapshots.overview(home)["splits"] == {"train": 1, "valid": 1, "test": 1}
+
+
+def test_bad_files_are_refused_one_by_one(home: Home, tmp_path: Path) -> None:
+    root = folder_of(
+        tmp_path / "in",
+        cat=picture(1),
+        cat__jpg=picture(2, (64, 64), "JPEG")[:400],
+        dog__jpg=b"just text",
+        dog__png=b"",
+        dog__txt=b"a note",
+    )
+
+    summary = from_folder(root, home=home)
+
+    assert summary.added == 1
+    reasons = {Path(entry["path"]).name: entry["reason"] for entry in summary.refused}
+    assert "damaged" in reasons["1.jpg"]
+    assert "no image" in reasons["2.jpg"]
+    assert "empty" in reasons["3.png"]
+    assert ".txt is not one of" in reasons["4.txt"]
+
+
+def test_importing_again_adds_nothing(home: Home, tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "in", cat=picture(1), dog=picture(2))
+    from_folder(root, home=home)
+
+    again = from_folder(root, home=home)
+
+    assert (again.added, again.known, again.conflicts, again.refused) == (0, 2, 0, [])
+
+
+@pytest.mark.parametrize(("on_conflict", "label"), [("keep", "cat"), ("new-label", "dog")])
+def test_the_same_bytes_in_two_classes_are_a_conflict(
+    home: Home, tmp_path: Path, on_conflict: samples.OnConflict, label: str
+) -> None:
+    root = folder_of(tmp_path / "in", cat=picture(1), dog=picture(1))
+
+    summary = from_folder(root, home=home, on_conflict=on_conflict)
+
+    assert (summary.added, summary.known, summary.conflicts) == (1, 1, 1)
+    with home.db.read() as connection:
+        row = samples.find(connection, summary.conflicting[0]["id"])
+    counts = snapshots.overview(home)["classes"]
+    assert counts[label][row.split] == 1
+
+
+@pytest.mark.parametrize("make", [lambda root: None, lambda root: root.mkdir()])
+def test_nothing_to_import_is_told(
+    home: Home, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "in")
+
+    with pytest.raises((NotFound, BadInput), match=r"in'"):
+        from_folder(tmp_path / "in", home=home)
+
+
+def test_a_csv_names_images_labels_and_splits(home: Home, tmp_path: Path) -> None:
+    for seed in range(4):
+        (tmp_path / f"{seed}.png").write_bytes(picture(seed))
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "file,class,part\n0.png,7,train\n1.png,7,val\n2.png,8,nowhere\n3.png,,test\nno.png,8,\n"
+    )
+
+    summary = from_csv(
+        table, image_column="file", label_column="class", split_column="part", home=home
+    )
+
+    assert summary.added == 2
+    found = snapshots.overview(home)
+    assert found["splits"] == {"train": 1, "valid": 1, "test": 0}
+    assert list(found["classes"]) == ["7"]
+    reasons = "\n".join(entry["reason"] for entry in summary.refused)
+    assert "'nowhere' in row 4 is none of train, valid, test" in reasons
+    assert "row 5 lacks its image or its label" in reasons
+    assert "no file" in reasons
+
+
+def test_a_wrong_column_is_named_with_those_there_are(home: Home, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("file,class\n0.png,7\n")
+
+    with pytest.raises(BadInput, match=r"no column 'image'.*file, class.*--image-column"):
+        from_csv(table, home=home)
+
+
+def test_a_data_frame(home: Home, tmp_path: Path) -> None:
+    for seed in range(2):
+        (tmp_path / f"{seed}.png").write_bytes(picture(seed))
+    frame = pd.DataFrame({"image": ["0.png", "1.png", None], "label": [3, 4, 5]})
+
+    summary = from_df(frame, root=tmp_path, home=home)
+
+    assert summary.added == 2
+    assert len(summary.refused) == 1
+    assert set(snapshots.overview(home)["classes"]) == {"3", "4"}

@@ -1,0 +1,266 @@
+"""One run from snapshot to verdict, on a real tiny training."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import training
+from tests.training.conftest import COLOURS, QUICK, coloured
+from toploss import artifact, engine, losses, models, network, runs, samples, snapshots
+from toploss.errors import BadData, BadInput, Cancelled, Fenced, Refused
+from toploss.home import Home
+from toploss.plan import Plan
+from toploss.preprocess import Limits, decode
+from toploss.processes import identity
+from toploss.runs import Lease
+from toploss.splits import Split
+from training import run
+from training.run import Result
+
+
+def test_a_run_learns_publishes_and_promotes(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
+) -> None:
+    result, home = learned[1], learned_home()
+
+    assert result.metrics["test"]["accuracy"] > 0.8
+    assert [(e["stage"], e["epoch"]) for e in result.history] == [
+        *(("stage-1", epoch) for epoch in range(1, 5)),
+        ("stage-2", 1),
+    ]
+    alias = models.production(home)
+    assert alias is not None
+    assert (alias.version, alias.generation) == (result.version, 1)
+    shown = runs.show(home, result.run)
+    assert shown["state"] == "succeeded"
+    assert shown["fingerprint"] == result.fingerprint
+    assert "stage-1: epoch 4 of 4" in runs.read_log(home, result.run)
+
+
+def test_the_artifact_is_whole_and_names_what_made_it(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    home, result = learned_home(), learned[1]
+
+    loaded = artifact.fetch(home, models.get(home, "production"), tmp_path / "version")
+
+    manifest = loaded.manifest
+    assert manifest["labels"] == sorted(COLOURS)
+    assert manifest["snapshot"]["fingerprint"] == result.fingerprint
+    assert set(manifest["files"]) == {artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN}
+    assert manifest["settings"]["arch"] == QUICK["arch"]
+    assert manifest["metrics"] == result.metrics
+    assert manifest["gate"]["verdict"] == "promote"
+    assert max(manifest["parity"]["difference"].values()) < 1e-4
+    assert not list(tmp_path.rglob("*.pkl"))
+    report = home.blobs.get(f"versions/{result.version}/report.html").decode()
+    assert "Confusion on test" in report
+    assert "http" not in report.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_serving_gives_training_s_probabilities_for_the_same_file(
+    learned_home: Callable[..., Home], tmp_path: Path, name: engine.EngineName
+) -> None:
+    home = learned_home()
+    loaded = artifact.fetch(home, models.get(home, "production"), tmp_path / "version")
+
+    made = engine.load(loaded, engine=name, device="cpu", threads=2)
+
+    golden = load_file(loaded.folder / artifact.GOLDEN)
+    snapshot = snapshots.freeze(home)
+    first = snapshot.of_split("valid")[: len(golden["images"])]
+    files = [home.blobs.get_image(row.id) for row in first]
+    images = np.stack([decode(file, loaded.preprocessing.size, Limits()) for file in files])
+    assert (images == golden["images"]).all()
+    assert np.abs(made.probabilities(images) - golden["probabilities"]).max() < 1e-4
+
+
+def test_named_checkpoints_load_again(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
+) -> None:
+    home, result = learned_home(), learned[1]
+    one, two = (network.build(QUICK["arch"], len(COLOURS)) for _ in range(2))
+
+    run.load_checkpoint(home, result.run, "stage-1", one)
+    run.load_checkpoint(home, result.run, "stage-2", two)
+
+    published = home.blobs.get(f"versions/{result.version}/{artifact.WEIGHTS}")
+    final = network.read_weights(published, artifact.WEIGHTS)
+    assert all(torch.equal(final[key], value) for key, value in two.state_dict().items())
+    assert any(not torch.equal(final[key], value) for key, value in one.state_dict().items())
+
+
+def test_validation_samples_have_held_out_losses(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+
+    items, total, version = losses.top(home, limit=100)
+
+    alias = models.production(home)
+    assert alias is not None
+    assert version == alias.version
+    assert total == len(items) == 3 * 5
+    assert {item.split for item in items} == {"valid"}
+    assert all(item.held_out for item in items)
+    assert [item.loss for item in items] == sorted((i.loss for i in items), reverse=True)
+
+
+@pytest.mark.parametrize("lr", ["auto", 3e-3])
+def test_equal_runs_are_equal_to_the_last_digit(
+    learned_home: Callable[..., Home], lr: str | float
+) -> None:
+    settings = QUICK | {"lr": lr, "epochs_head": 1, "epochs_all": 1}
+    homes = [learned_home(), learned_home()]
+
+    first, second = (training.fit(home=home, promote=False, **settings) for home in homes)
+
+    assert first.fingerprint == second.fingerprint
+    assert first.history == second.history
+    assert first.metrics == second.metrics
+    weights = [
+        network.read_weights(
+            home.blobs.get(f"versions/{result.version}/{artifact.WEIGHTS}"), artifact.WEIGHTS
+        )
+        for home, result in zip(homes, (first, second), strict=True)
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_the_rate_finder_changes_nothing_that_follows(learned_home: Callable[..., Home]) -> None:
+    """Training at the rate that was found gives what finding it and going on gave."""
+    settings = QUICK | {"epochs_head": 1, "epochs_all": 1}
+    home = learned_home()
+    found = training.fit(home=home, promote=False, **settings | {"lr": "auto"})
+    finder = runs.show(home, found.run)["finder"]
+    assert len(finder["rates"]) == len(finder["losses"]) > 50
+
+    given = training.fit(home=learned_home(), promote=False, **settings | {"lr": finder["chosen"]})
+
+    assert given.history == found.history
+
+
+def test_a_class_with_one_image_is_refused_by_name(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    with home.db.write() as connection:
+        from toploss import classes
+
+        class_id = classes.ensure(connection, "violet", "test")
+        kept = samples.keep(home, coloured("red", 9_999), "violet.png")
+        samples.record(connection, home, kept, class_id, actor="test", split=Split.TRAIN)
+
+    with pytest.raises(BadData, match=r"class 'violet' has 1 image.*needs 2.*import more"):
+        training.fit(home=home, **QUICK)
+
+    assert runs.listed(home)[0]["state"] == "failed"
+    assert "violet" in runs.listed(home)[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"arch": "resnet19"}, "resnet19.*torchvision"),
+        ({"arch": "vit_b_16"}, "vit_b_16.*feature map"),
+        ({"weights": "nowhere.pth"}, r"nowhere\.pth.*give a \.pth"),
+        ({"size": 4}, "size 4"),
+        ({"lr": -1.0}, "lr -1"),
+        ({"epochs_head": 0, "epochs_all": 0}, "0 epochs"),
+        ({"colour": "red"}, "'colour' is no setting"),
+    ],
+)
+def test_wrong_settings_are_named(
+    learned_home: Callable[..., Home], wrong: dict[str, object], words: str
+) -> None:
+    home = learned_home()
+
+    with pytest.raises(BadInput, match=words):
+        training.fit(home=home, **{**QUICK, **wrong})
+
+    assert all(run["state"] in ("succeeded", "failed") for run in runs.listed(home))
+
+
+def test_weights_of_another_architecture_are_refused(
+    learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    file = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(1)}, file)
+
+    with pytest.raises(BadInput, match="not one of resnet18: it lacks"):
+        training.fit(home=learned_home(), **{**QUICK, "weights": str(file)})
+
+
+def test_one_training_at_a_time(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    plan = Plan.from_settings(home.settings)
+    lease = runs.start(home, plan, owner=identity(), actor="test", promote=False)
+
+    with pytest.raises(Refused, match=lease.run):
+        training.fit(home=home, **QUICK)
+
+
+def test_a_cancelled_run_stops_and_leaves_no_version(learned_home: Callable[..., Home]) -> None:
+    home = learned_home(lease_s=1.1)
+    before = len(models.listed(home))
+
+    def watch(stage: str, _done: float) -> None:
+        if stage == "stage-1":
+            runs.cancel(home, runs.listed(home)[0]["id"])
+            threading.Event().wait(0.5)
+
+    with pytest.raises(Cancelled):
+        training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 50})
+
+    assert runs.listed(home)[0]["state"] == "cancelled"
+    assert len(models.listed(home)) == before
+
+
+def test_a_zombie_publishes_nothing(learned_home: Callable[..., Home]) -> None:
+    """An attempt that was given up for lost comes back at the very end."""
+    home = learned_home()
+    before = len(models.listed(home))
+
+    def watch(stage: str, _done: float) -> None:
+        if stage == "publish":
+            active = runs.listed(home)[0]
+            runs.give_up(home, Lease(run=active["id"], fence=active["attempt"]), error="silent")
+
+    with pytest.raises(Fenced):
+        training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 1})
+
+    assert len(models.listed(home)) == before
+    assert runs.listed(home)[0]["state"] == "failed"
+
+
+def test_a_later_run_is_compared_with_production(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    before = models.production(home)
+    assert before is not None
+
+    worse = training.fit(home=home, **QUICK | {"epochs_head": 1, "epochs_all": 0, "lr": 1e-6})
+
+    assert worse.gate["verdict"] == "reject"
+    assert worse.gate["against"] == before.version
+    assert models.production(home) == before
+    manifest = models.get(home, worse.version).manifest
+    assert json.dumps(manifest["gate"]["verdict"]) == '"reject"'
+
+
+def test_what_was_decided_during_a_run_counts_toward_the_next(
+    learned_home: Callable[..., Home],
+) -> None:
+    home = learned_home()
+
+    def watch(stage: str, done: float) -> None:
+        if stage == "evaluate":
+            samples.add(
+                home, coloured("red", 7_777), "red", name="new.png", actor="x", split=Split.TRAIN
+            )
+
+    training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 1, "epochs_all": 1})
+
+    assert snapshots.overview(home)["changed"] == 1
