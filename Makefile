@@ -1,4 +1,4 @@
-# make demo · make test · make check · make .venv · make lock · make clean
+# make demo · make test · make check · make .venv · make docs · make lock · make clean
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip
 # What the editable install needs to be redone for; the lock carries the rest.
 READY := .venv/.ready
 
-.PHONY: demo test slow check format lock clean .venv
+.PHONY: demo test slow check format docs lock clean .venv
 
 .venv: $(READY)
 
@@ -35,6 +35,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Made from the code; a test holds them equal.
+docs: $(READY)
+	$(BIN)/python -m training.docs
 
 # Hash-pinned, for every platform, and without any index address: it works behind any mirror.
 lock: | $(READY)

@@ -15,10 +15,9 @@ app = typer.Typer(
     help="Train an image classifier, serve it, review what it was most wrong about, retrain it.",
 )
 db = typer.Typer(no_args_is_help=True, help="The database.")
-app.add_typer(db, name="db")
-
 for part in (commands_data, commands_runs, commands_versions):
     part.add_to(app)
+app.add_typer(db, name="db")
 
 
 @command(db, "upgrade")
