@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, null, select
+from sqlalchemy import Connection, func, select
 
 from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
 from toploss.home import Home
@@ -56,7 +56,7 @@ def ensure(connection: Connection, name: str, actor: str) -> int:
     now = time.time()
     new = connection.execute(classes.insert().values(name=name, added_at=now)).inserted_primary_key
     assert new is not None
-    _record(connection, new[0], "add", None, name, actor)
+    record(connection, new[0], "add", None, name, actor)
     return int(new[0])
 
 
@@ -76,7 +76,7 @@ def rename(home: Home, old: str, new: str, *, actor: str) -> None:
     """
     new = checked(new)
     with home.db.write() as connection:
-        class_id = _open(connection, old)
+        class_id = find(connection, old)
         known = load(connection)
         if new in known.ids and new not in known.open:
             raise Refused(
@@ -89,42 +89,7 @@ def rename(home: Home, old: str, new: str, *, actor: str) -> None:
                 f"run `toploss classes merge {old} {new}`"
             )
         connection.execute(classes.update().where(classes.c.id == class_id).values(name=new))
-        _record(connection, class_id, "rename", old, new, actor)
-
-
-def merge(home: Home, source: str, target: str, *, actor: str) -> int:
-    """Move every sample of `source` to `target`; returns how many. The name `source` leads to
-    `target` from then on, and undoing a decision that named it restores `target`. Their
-    probabilities add up in the losses of every version that knew them.
-
-    Raises:
-        NotFound: no such class. BadInput: both are the same.
-    """
-    from toploss import losses  # late: the losses stand on the classes
-
-    with home.db.write() as connection:
-        gone, kept = _open(connection, source), _open(connection, target)
-        if gone == kept:
-            raise BadInput(f"class {source!r} cannot be merged into itself; name two classes")
-        connection.execute(
-            classes.update()
-            .where((classes.c.id == gone) | (classes.c.merged_into == gone))
-            .values(merged_into=kept)
-        )
-        moved = connection.execute(
-            samples.update()
-            .where(samples.c.class_id == gone)
-            .values(
-                class_id=kept,
-                # Their label differs from the one last learned, so they count toward a run.
-                changed=case((samples.c.state == "active", kept), else_=null()).is_distinct_from(
-                    samples.c.settled_class_id
-                ),
-            )
-        ).rowcount
-        losses.follow_merge(connection, kept)
-        _record(connection, gone, "merge", source, target, actor)
-        return int(moved)
+        record(connection, class_id, "rename", old, new, actor)
 
 
 def listed(home: Home) -> list[dict[str, Any]]:
@@ -155,7 +120,8 @@ def checked(name: str) -> str:
     return name
 
 
-def _open(connection: Connection, name: str) -> int:
+def find(connection: Connection, name: str) -> int:
+    """The id of a class that is not merged away. Raises NotFound."""
     found = connection.execute(
         select(classes.c.id).where((classes.c.name == name) & classes.c.merged_into.is_(None))
     ).scalar()
@@ -164,7 +130,7 @@ def _open(connection: Connection, name: str) -> int:
     return int(found)
 
 
-def _record(
+def record(
     connection: Connection, class_id: int, kind: str, before: str | None, after: str, actor: str
 ) -> None:
     connection.execute(

@@ -198,7 +198,7 @@ def give_up(home: Home, lease: Lease, *, error: str, lost: bool = True) -> RunSt
             to = RunState.FAILED
             if waiting is not None:
                 error += f"; run {waiting} goes on in its place"
-                _trigger(connection, waiting, f"run {lease.run} was lost", "dispatcher")
+                _hand_over(connection, lease.run, waiting)
         else:
             to = RunState.QUEUED
         ended = None if to is RunState.QUEUED else time.time()
@@ -346,6 +346,12 @@ def _trigger(connection: Connection, run: str, reason: str, actor: str) -> None:
     connection.execute(
         triggers.insert().values(run_id=run, reason=reason, actor=actor, at=time.time())
     )
+
+
+def _hand_over(connection: Connection, lost: str, waiting: str) -> None:
+    """The reasons of a run that is not tried again are the waiting one's as well."""
+    for row in connection.execute(select(triggers).where(triggers.c.run_id == lost)).all():
+        _trigger(connection, waiting, row.reason, row.actor)
 
 
 def _held(home: Home, owner: str) -> dict[str, Any]:

@@ -140,13 +140,13 @@ def merge(
     target: Annotated[str, typer.Argument(metavar="B", help="The class that stays.")],
 ) -> Answer:
     """Merge class A into class B: every sample of A is one of B from now on."""
-    from toploss import classes as stored
+    from toploss import merging
     from toploss.errors import BadInput
     from toploss.home import Home
 
     if word.lower() != "into":
         raise BadInput(f"expected `classes merge A into B`, found {word!r} between; write into")
-    moved = stored.merge(Home.open(), source, target, actor="local")
+    moved = merging.merge(Home.open(), source, target, actor="local")
     data = {"source": source, "target": target, "moved": moved}
     return Answer(data, f"{moved} samples of {source} are {target} now")
 

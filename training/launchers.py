@@ -40,11 +40,11 @@ class SubprocessLauncher:
         path = self._home.blobs.local(runs.log_path(lease.run, lease.fence))
         command = [sys.executable, "-m", "training.run", lease.run]
         command += ["--fence", str(lease.fence), "--parent", str(os.getpid())]
+        # Waiting threads must not spin: they would take the cores from a service beside us.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with path.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                # Waiting threads must not spin: they would take the cores from a service beside us.
-                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

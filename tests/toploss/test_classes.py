@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, decisions, samples, snapshots
+from toploss import classes, decisions, merging, samples, snapshots
 from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
 from toploss.schema import class_events
 
@@ -81,7 +81,7 @@ def test_a_name_that_became_free_can_be_another_class(home):
 def test_renames_that_are_refused(home):
     for name in ("cat", "dog", "hound"):
         classes.add(home, name, actor="ann")
-    classes.merge(home, "hound", "dog", actor="ann")
+    merging.merge(home, "hound", "dog", actor="ann")
 
     with pytest.raises(NotFound, match="no class 'cow'"):
         classes.rename(home, "cow", "ox", actor="ann")
@@ -99,7 +99,7 @@ def test_a_merge_moves_samples_and_name(home):
     given.sample(home, 1, "cat")
     given.sample(home, 2, "kitten")
 
-    assert classes.merge(home, "kitten", "cat", actor="ann") == 1
+    assert merging.merge(home, "kitten", "cat", actor="ann") == 1
 
     assert labels(home) == ["cat", "cat"]
     assert [(c["name"], c["samples"]) for c in classes.listed(home)] == [("cat", 2)]
@@ -110,8 +110,8 @@ def test_a_merge_moves_samples_and_name(home):
 def test_merges_never_make_a_chain(home):
     for seed, name in enumerate(("a", "b", "c")):
         given.sample(home, seed, name)
-    classes.merge(home, "a", "b", actor="ann")
-    classes.merge(home, "b", "c", actor="ann")
+    merging.merge(home, "a", "b", actor="ann")
+    merging.merge(home, "b", "c", actor="ann")
     classes.rename(home, "c", "z", actor="ann")
 
     assert labels(home) == ["z", "z", "z"]
@@ -124,14 +124,14 @@ def test_merges_that_are_refused(home):
         classes.add(home, name, actor="ann")
 
     with pytest.raises(BadInput, match="merged into itself"):
-        classes.merge(home, "cat", "cat", actor="ann")
+        merging.merge(home, "cat", "cat", actor="ann")
     with pytest.raises(NotFound):
-        classes.merge(home, "cat", "cow", actor="ann")
-    classes.merge(home, "kitten", "cat", actor="ann")
+        merging.merge(home, "cat", "cow", actor="ann")
+    merging.merge(home, "kitten", "cat", actor="ann")
     with pytest.raises(NotFound):
-        classes.merge(home, "kitten", "cat", actor="ann")
+        merging.merge(home, "kitten", "cat", actor="ann")
     with pytest.raises(NotFound):
-        classes.merge(home, "cat", "kitten", actor="ann")
+        merging.merge(home, "cat", "kitten", actor="ann")
 
 
 def test_merged_samples_count_as_changed(home):
@@ -140,7 +140,7 @@ def test_merged_samples_count_as_changed(home):
     with home.db.write() as connection:
         snapshots.settle(home, connection, fingerprint)
 
-    classes.merge(home, "dog", "cat", actor="ann")
+    merging.merge(home, "dog", "cat", actor="ann")
 
     assert snapshots.overview(home)["changed"] == 3  # one of the four lies in test
 
@@ -153,7 +153,7 @@ def test_a_merge_forgets_no_exclusion(home):
         snapshots.settle(home, connection, fingerprint)
     decisions.decide(home, dogs[0].id, "exclude", revision=1, actor="ann")
 
-    classes.merge(home, "dog", "cat", actor="ann")
+    merging.merge(home, "dog", "cat", actor="ann")
 
     assert snapshots.overview(home)["changed"] == 3
 
@@ -172,7 +172,7 @@ def test_what_happened_is_kept(home):
     classes.add(home, "a", actor="ann")
     classes.add(home, "b", actor="bob")
     classes.rename(home, "a", "c", actor="cid")
-    classes.merge(home, "c", "b", actor="dan")
+    merging.merge(home, "c", "b", actor="dan")
 
     with home.db.read() as connection:
         rows = connection.execute(select(class_events).order_by(class_events.c.seq)).all()

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import classes, decisions, losses, samples, schema, snapshots
+from toploss import classes, decisions, losses, merging, samples, schema, snapshots
 from toploss.decisions import Standing
 from toploss.errors import BadInput, NotFound, Stale, ToplossError, UnknownLabel
 
@@ -188,7 +188,7 @@ def test_an_import_s_new_label_cannot_be_undone_through_an_older_decision(home, 
 def test_an_undo_after_a_merge_restores_the_class_that_lives(home, cat):
     decided = decide(home, cat, "relabel", "dog")
     classes.add(home, "feline", actor="ann")
-    classes.merge(home, "cat", "feline", actor="ann")
+    merging.merge(home, "cat", "feline", actor="ann")
 
     decisions.undo(home, decided.id, actor="ann")
 
@@ -495,7 +495,7 @@ def test_whatever_happens_the_projection_is_the_replay(home, seed):
             case 4:
                 classes.rename(home, label, f"name-{dice.randrange(50)}", actor="ann")
             case 5 if len(names()) > 2:
-                classes.merge(home, label, dice.choice(names()), actor="ann")
+                merging.merge(home, label, dice.choice(names()), actor="ann")
             case 6:
                 classes.add(home, f"class-{dice.randrange(50)}", actor="ann")
             case 7:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, losses, models
+from toploss import classes, decisions, losses, merging, models
 from toploss.errors import UnknownLabel
 from toploss.losses import Filter, Place
 from toploss.splits import Split
@@ -121,7 +121,7 @@ def test_merged_classes_add_up(home):
     version = given.promoted(home, "cat", "dog", "kitten")
     keep(home, version, ids, [[0.2, 0.3, 0.5], [0.3, 0.4, 0.3], [0.3, 0.4, 0.3]])
 
-    classes.merge(home, "kitten", "cat", actor="ann")
+    merging.merge(home, "kitten", "cat", actor="ann")
 
     found = {item.id: item for item in top(home)}
     assert [found[i].loss for i in ids] == pytest.approx(
@@ -137,7 +137,7 @@ def test_a_version_that_ends_its_training_after_a_merge_is_scored_alike(home):
         given.sample(home, seed, label).id for seed, label in enumerate(("cat", "kitten", "dog"))
     ]
     version = given.promoted(home, "cat", "dog", "kitten")
-    classes.merge(home, "cat", "kitten", actor="ann")
+    merging.merge(home, "cat", "kitten", actor="ann")
 
     keep(home, version, ids, [[0.2, 0.3, 0.5], [0.3, 0.4, 0.3], [0.3, 0.4, 0.3]])
 

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, models, policy, runs, snapshots
+from toploss import decisions, merging, models, policy, runs, snapshots
 from toploss.runs import RunState
 
 
@@ -88,7 +88,7 @@ def test_a_merge_is_a_change_of_the_data(home):
     given.sample(home, 50, "kitten")
     end(home, RunState.FAILED)  # a class with one image
 
-    classes.merge(home, "kitten", "cat", actor="ann")
+    merging.merge(home, "kitten", "cat", actor="ann")
 
     assert policy.due(home, now=time.time() + 5).why == "the last change is 5 s old, of 10 s quiet"
     assert policy.due(home, now=time.time() + 1000).due

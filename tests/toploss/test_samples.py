@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import classes, decisions, samples, snapshots
+from toploss import classes, decisions, merging, samples, snapshots
 from toploss.blobs import image_path, sha256
 from toploss.errors import Broken, NotAnImage, NotFound, TooLarge, UnknownLabel
 from toploss.schema import split_ledger
@@ -127,7 +127,7 @@ def test_importing_again_takes_back_no_decision_after_a_merge_either(home, on_co
     for name in ("cat", "dog"):
         classes.add(home, name, actor="ann")
     decisions.decide(home, first.id, "relabel", label="dog", revision=1, actor="ann")
-    classes.merge(home, "kitten", "cat", actor="ann")
+    merging.merge(home, "kitten", "cat", actor="ann")
 
     added = again(home, 1, "kitten", on_conflict)
 
@@ -138,7 +138,7 @@ def test_a_conflict_with_a_merged_class_is_written_once(home):
     first = given.sample(home, 1, "dog")
     again(home, 1, "kitten")
     classes.add(home, "cat", actor="ann")
-    classes.merge(home, "kitten", "cat", actor="ann")
+    merging.merge(home, "kitten", "cat", actor="ann")
 
     again(home, 1, "cat")
     again(home, 1, "kitten")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, snapshots
+from toploss import classes, decisions, merging, snapshots
 from toploss.errors import BadData, Broken, NotFound
 from toploss.splits import Split
 
@@ -160,7 +160,7 @@ def test_a_class_name_that_went_to_another_class_settles_all_the_same(home):
     classes.add(home, "feline", actor="ann")
     classes.rename(home, "cat", "old cat", actor="ann")
     classes.rename(home, "feline", "cat", actor="ann")
-    classes.merge(home, "old cat", "cat", actor="ann")
+    merging.merge(home, "old cat", "cat", actor="ann")
 
     after = snapshots.freeze(home)
     with home.db.write() as connection:

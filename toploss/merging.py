@@ -1,0 +1,42 @@
+"""Two classes become one."""
+
+from sqlalchemy import case, null
+
+from toploss import classes, losses
+from toploss.errors import BadInput
+from toploss.home import Home
+from toploss.schema import classes as table
+from toploss.schema import samples
+
+
+def merge(home: Home, source: str, target: str, *, actor: str) -> int:
+    """Move every sample of `source` to `target`; returns how many. The name `source` leads to
+    `target` from then on, and undoing a decision that named it restores `target`. Their
+    probabilities add up in the losses of every version that knew them.
+
+    Raises:
+        NotFound: no such class. BadInput: both are the same.
+    """
+    with home.db.write() as connection:
+        gone, kept = classes.find(connection, source), classes.find(connection, target)
+        if gone == kept:
+            raise BadInput(f"class {source!r} cannot be merged into itself; name two classes")
+        connection.execute(
+            table.update()
+            .where((table.c.id == gone) | (table.c.merged_into == gone))
+            .values(merged_into=kept)
+        )
+        moved = connection.execute(
+            samples.update()
+            .where(samples.c.class_id == gone)
+            .values(
+                class_id=kept,
+                # Their label differs from the one last learned, so they count toward a run.
+                changed=case((samples.c.state == "active", kept), else_=null()).is_distinct_from(
+                    samples.c.settled_class_id
+                ),
+            )
+        ).rowcount
+        losses.follow_merge(connection, kept)
+        classes.record(connection, gone, "merge", source, target, actor)
+        return int(moved)
