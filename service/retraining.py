@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import paging, times
 from service.desk import ACTOR, OurHome
 from service.paging import Cursor, Limit
-from toploss import artifact, models, runs, snapshots
+from toploss import artifact, models, runs
 from toploss.errors import NotFound
 
 router = APIRouter(prefix="/v1/retrainings", tags=["retraining"])
@@ -24,18 +24,13 @@ class Wish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
-    force: bool = Field(
-        default=False, description="even when these data and settings have their verdict"
-    )
 
 
 @router.post("", summary="Ask for a run", status_code=202)
 def ask(home: OurHome, body: Wish | None = None) -> dict[str, Any]:
-    """While one waits it is the same one, with the reason added. 409 when the data cannot be
-    trained on, or when this snapshot and these settings have their verdict already."""
-    wish = body or Wish()
-    today = snapshots.freeze(home).fingerprint
-    run = runs.enqueue(home, reason=wish.reason, actor=ACTOR, force=wish.force, fingerprint=today)
+    """While one waits it is the same one, with the reason added. It only enqueues: a run on data
+    that cannot be trained on fails, and says why."""
+    run = runs.enqueue(home, reason=(body or Wish()).reason, actor=ACTOR)
     return {"id": run["id"], "state": run["state"]}
 
 
@@ -55,10 +50,7 @@ def show(home: OurHome, run_id: RunId) -> dict[str, Any]:
     "/{run_id}/log", summary="What it wrote, each attempt's", response_class=PlainTextResponse
 )
 def log(home: OurHome, run_id: RunId) -> PlainTextResponse:
-    run = runs.show(home, run_id)
-    logs = [runs.log_path(run_id, fence) for fence in range(1, run["attempt"] + 1)]
-    written = [home.blobs.get(path) for path in logs if home.blobs.exists(path)]
-    return PlainTextResponse(b"".join(written))
+    return PlainTextResponse(runs.read_log(home, run_id))
 
 
 @router.get("/{run_id}/report", summary="The report of its version", response_class=Response)

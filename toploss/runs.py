@@ -63,7 +63,7 @@ def enqueue(
     While one waits, it is the same one, with the reason added.
 
     Args:
-        fingerprint: of today's data, to refuse work that has its verdict already.
+        fingerprint: of today's data, to refuse work that has its verdict already; None: never.
         force: even so.
 
     Raises:
