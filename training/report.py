@@ -9,10 +9,10 @@ from training.recipe import Finder, Trained
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1f24; background: #fff }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #d5dae0 }
-th:first-child, td:first-child { text-align: left }
+th:first-child, td:first-child { text-align: left; white-space: nowrap }
 td.hit { background: #d9f2e3 } td.miss { background: #fbe3df }
 .scroll { overflow-x: auto } svg { max-width: 100%; height: auto }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem } dt { color: #59636e }
@@ -96,7 +96,6 @@ def _settings(manifest: dict[str, Any]) -> str:
     shown = {
         "run": manifest["run"],
         "snapshot": manifest["snapshot"]["fingerprint"],
-        "architecture": manifest["architecture"],
         **manifest["settings"],
         "threads": manifest["threads"],
         "parity": ", ".join(
@@ -128,6 +127,7 @@ def _curves(trained: Trained) -> str:
     axes.axvline(border, color="#8a939c", linestyle=":", label="stage two begins")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss (nats)")
+    axes.set_yscale("log")  # the first epoch may be a hundred times the last
     axes.set_xticks(steps)
     axes.legend(frameon=False)
     return _svg(figure, "Loss on train and valid after every epoch")

@@ -1,0 +1,62 @@
+"""A snapshot's pictures: exactly what serving decodes, within a bound of memory."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from toploss import snapshots
+from toploss.home import Home
+from toploss.plan import Plan
+from toploss.preprocess import decode
+from training import randomness
+from training.data import Pictures, loaders
+
+
+def test_pictures_are_what_serving_decodes(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    row = snapshots.freeze(home).rows[0]
+
+    picture = Pictures(home, 24)[row.id]
+
+    assert (picture == decode(home.blobs.get_image(row.id), 24, home.limits)).all()
+
+
+def test_the_cache_keeps_to_its_bound(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    rows = snapshots.freeze(home).rows
+    pictures = Pictures(home, 16, cache_bytes=5 * 3 * 16 * 16)
+    seen: list[int] = []
+
+    pictures.warm(rows, 2, seen.append)
+
+    assert seen == [1, 2, 3, 4, 5]
+    assert pictures.stack(rows[:8]).shape == (8, 3, 16, 16)
+    assert len(pictures._kept) == 5
+
+
+def test_a_batch_larger_than_the_training_set_still_trains(
+    learned_home: Callable[..., Home],
+) -> None:
+    home = learned_home()
+    snapshot = snapshots.freeze(home)
+    plan = Plan.from_settings(home.settings).but(size=16, batch_size=4_096, weights="none")
+    randomness.seed(0, 2)
+
+    made = loaders(Pictures(home, 16), snapshot, plan, "cpu")
+
+    assert len(made.train) == 1
+    images, labels = made.train.one_batch()
+    assert images.shape == (len(snapshot.of_split("train")), 3, 16, 16)
+    assert set(labels.tolist()) == {0, 1, 2}
+
+
+def test_validation_is_neither_augmented_nor_shuffled(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    snapshot = snapshots.freeze(home)
+    plan = Plan.from_settings(home.settings).but(size=16, weights="none")
+    randomness.seed(0, 2)
+
+    made = loaders(Pictures(home, 16), snapshot, plan, "cpu")
+
+    first, second = (made.valid.one_batch()[0] for _ in range(2))
+    assert np.array_equal(first, second)
