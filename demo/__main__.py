@@ -5,6 +5,7 @@ State lies in `.demo/` and is taken up again; Ctrl-C ends everything that was st
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -38,10 +39,17 @@ def main() -> int:
     folder: Path = args.folder.absolute()
     children: list[Child] = []
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")  # held until this process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print(f"a demo runs in {folder} already; stop it, or use that one", file=sys.stderr)
+            return 1
         if not _free(args.port):
             print(
                 f"port {args.port} on 127.0.0.1 is taken; stop what listens there, "
-                "or run `make demo PORT=3001`",
+                f"or run `make demo PORT={args.port + 1}`",
                 file=sys.stderr,
             )
             return 1
@@ -94,7 +102,6 @@ def _prepare(folder: Path) -> None:
     from toploss import models
     from toploss.home import Home
 
-    folder.mkdir(parents=True, exist_ok=True)
     home = Home.open()
     _say("the sample set: handwritten digits, 3 % of the labels wrong on purpose")
     digits.make(folder, split_seed=home.settings.split_seed, shares=home.settings.split)

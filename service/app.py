@@ -11,6 +11,7 @@ from typing import Any
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.utils.analytics import usage_stats
 
 from service import address
 from service.api import build
@@ -19,6 +20,7 @@ from service.edge import Edge
 from toploss.home import Home
 from toploss.processes import follow_parent
 
+usage_stats.do_not_track.cache_clear()  # its command line has asked before we could say no
 api = build()
 
 

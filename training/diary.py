@@ -68,6 +68,8 @@ class Diary(recipe.Follower):
         self.enter(name, epochs=epochs)
         if epochs:
             log.info("%s: %d epochs at rate %s", name, epochs, rate)
+        elif name == recipe.FINDER:
+            log.info("%s: %d steps", name, recipe.FINDER_STEPS)
 
     def enter(self, name: str, **fields: Any) -> None:
         """A stage of the run begins."""

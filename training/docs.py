@@ -26,7 +26,7 @@ EXIT_CODES = """## Exit codes
 
 | code | means |
 |---|---|
-| 0 | done |
+| 0 | done; an import or a prediction of which some files were refused, too |
 | 1 | failed: one line on standard error says what, with which value, and the remedy |
 | 2 | wrong usage |
 | 3 | refused by a rule: nothing due, the gate said no, a run is active |

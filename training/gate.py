@@ -98,7 +98,12 @@ def compare(
         verdict=Verdict.PROMOTE if good else Verdict.REJECT,
         reason=(
             f"accuracy {new:.3f} against production's {old:.3f} on {size} holdout samples: "
-            f"{new - old:+.3f}, {'within' if good else 'beyond'} the margin of {margin:g}"
+            f"{new - old:+.3f}, "
+            + (
+                "not worse"
+                if lost <= 0
+                else f"{'within' if good else 'beyond'} the margin of {margin:g}"
+            )
         ),
         holdout=size,
         candidate=new,

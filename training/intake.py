@@ -64,6 +64,8 @@ def from_folder(
         NotFound: no such folder. BadInput: it has no image in a class folder.
     """
     root = Path(path).expanduser()
+    if root.is_file():
+        raise BadInput(f"{str(root)!r} is a file; name a folder, or give a table with --csv")
     if not root.is_dir():
         raise NotFound(f"there is no folder {str(root)!r}; name the one that holds the classes")
     refused: list[dict[str, str]] = []

@@ -29,7 +29,7 @@ LOWEST_RATE = 1e-6  # of the earliest layers in stage two
 FINDER_STEPS = 100  # fewer make the suggestions unstable
 SUGGESTED_WITHIN = (1e-5, 1e-1)  # what a sweep says beyond this is not believed
 
-STAGE_ONE, STAGE_TWO = "stage-1", "stage-2"
+FINDER, STAGE_ONE, STAGE_TWO = "lr-find", "stage-1", "stage-2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def train(
         else:
             learner.freeze()
         if plan.lr is None:
-            follower.stage("lr-find", 0, "sweep")
+            follower.stage(FINDER, 0, "sweep")
             trained.finder = find_rate(learner, loaders)
             follower.finder(trained.finder)
         trained.rate = plan.lr or (trained.finder.chosen if trained.finder else FALLBACK_RATE)

@@ -71,8 +71,13 @@ def execute(
     except (Cancelled, KeyboardInterrupt) as exc:
         _end(home, lease, RunState.CANCELLED, str(exc) or "interrupted")
         raise
+    except ToplossError as exc:
+        # Into the run's log alone: whoever asked for the run is told by the error.
+        handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(exc), (), None))
+        _end(home, lease, RunState.FAILED, str(exc))
+        raise
     except BaseException as exc:
-        log.error("the run has failed: %s", exc, exc_info=not isinstance(exc, ToplossError))
+        log.exception("the run has failed")
         _end(home, lease, RunState.FAILED, str(exc) or repr(exc))
         raise
     finally:

@@ -210,6 +210,11 @@ def test_sigterm_leaves_nothing(server: Server) -> None:
     assert "Traceback" not in server.log.read_text()
 
 
+def test_bentoml_reports_nothing_to_its_makers(server: Server) -> None:
+    """It marks its home with an identity when it is about to report."""
+    assert not (server.home.parent / "bentoml" / "client_id").exists()
+
+
 def test_an_empty_home_is_ready_and_kill_9_leaves_no_worker(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         answer = server.client.post("/predict", files={"image": plain("red")})
