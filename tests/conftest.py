@@ -1,11 +1,11 @@
-"""What every test may ask for: a home of its own, and small pictures."""
+"""What every test may ask for: a home of its own, small pictures, a home that has learned."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,26 @@ from PIL import Image
 
 from toploss.home import Home
 from toploss.settings import PREFIX, read_settings
+
+if TYPE_CHECKING:
+    from training.run import Result  # late: most tests need no fastai
+
+# Before torch is loaded: threads that spin while they wait make a training on a busy machine three
+# times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+SIZE = 32
+COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+# Small, from scratch, and quick: what a test of the machinery needs.
+QUICK: dict[str, Any] = {
+    "arch": "resnet18",
+    "weights": "none",
+    "size": SIZE,
+    "batch_size": 8,
+    "epochs_head": 4,
+    "epochs_all": 1,
+    "lr": 3e-3,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +78,54 @@ def picture(seed: int, size: tuple[int, int] = (8, 8), format: str = "PNG") -> b
     out = BytesIO()
     Image.fromarray(noise).save(out, format)
     return out.getvalue()
+
+
+def coloured(label: str, seed: int) -> bytes:
+    """A noisy square of the class's colour; each seed gives another one."""
+    noise = np.random.default_rng(seed).normal(0, 25, (SIZE, SIZE, 3))
+    pixels = (np.array(COLOURS[label]) + noise).clip(0, 255).astype(np.uint8)
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def write_folder(root: Path, each: dict[str, int] | None = None) -> Path:
+    """`train|valid|test/<colour>/…`, so many of each colour per split."""
+    seed = 0
+    for split, number in (each or {"train": 16, "valid": 5, "test": 8}).items():
+        for label in COLOURS:
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for _ in range(number):
+                seed += 1
+                (folder / f"{seed:03}.png").write_bytes(coloured(label, seed))
+    return root
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, Result]":
+    """The folder of a home with one version in production, and the result of its run."""
+    import training
+
+    folder = tmp_path_factory.mktemp("learned")
+    home = Home.open(read_settings(home=folder / "home", threads=2))
+    training.from_folder(write_folder(folder / "images"), home=home)
+    result = training.fit(home=home, **QUICK)
+    home.db.close()
+    return folder / "home", result
+
+
+@pytest.fixture
+def learned_home(learned: "tuple[Path, Result]", tmp_path: Path) -> Iterator[Callable[..., Home]]:
+    """Opens copies of the learned home, to be changed at will."""
+    opened: list[Home] = []
+
+    def copy(**settings: Any) -> Home:
+        target = tmp_path / f"copy-{len(opened)}"
+        shutil.copytree(learned[0], target)
+        opened.append(Home.open(read_settings(home=target, **{"threads": 2, **settings})))
+        return opened[-1]
+
+    yield copy
+    for home in opened:
+        home.db.close()

@@ -128,6 +128,7 @@ def downloaded_weights(arch: str) -> dict[str, Tensor]:
     Raises:
         BadInput: when there are none, or they cannot be fetched.
     """
+    _check_arch(arch)
     try:
         weights = torchvision.models.get_model_weights(arch).DEFAULT
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True)
@@ -139,12 +140,16 @@ def downloaded_weights(arch: str) -> dict[str, Tensor]:
     return state
 
 
-def _body(arch: str) -> nn.Sequential:
+def _check_arch(arch: str) -> None:
     if arch not in torchvision.models.list_models(module=torchvision.models):
         raise BadInput(
             f"architecture {arch!r} is not one of torchvision's; try resnet18, resnet34, "
             "resnet50, squeezenet1_0, mobilenet_v2, efficientnet_b0 or convnext_tiny"
         )
+
+
+def _body(arch: str) -> nn.Sequential:
+    _check_arch(arch)
     model: Any = torchvision.models.get_model(arch, weights=None)
     if arch.startswith(WITH_FEATURES) and isinstance(model.features, nn.Sequential):
         layers: list[nn.Module] = [model.features]

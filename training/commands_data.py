@@ -62,8 +62,14 @@ def import_(
         for c in summary.conflicting
     ]
     lines += [f"  refused: {r['path']}: {r['reason']}" for r in summary.refused]
-    nothing = summary.added + summary.known == 0
-    return Answer(summary.as_json(), "\n".join(lines), FAILED if nothing else 0)
+    if summary.added + summary.known:
+        return Answer(summary.as_json(), "\n".join(lines))
+    first = summary.refused[0]
+    complaint = (
+        f"nothing was imported: {len(summary.refused)} refused, first "
+        f"{first['path']}: {first['reason']}"
+    )
+    return Answer(summary.as_json(), "\n".join(lines), FAILED, complaint)
 
 
 @command(dataset, "show")
@@ -91,10 +97,16 @@ def export(
 ) -> Answer:
     """Write every sample with today's label and split to a CSV."""
     from toploss import snapshots
+    from toploss.errors import BadInput
     from toploss.home import Home
 
     content = snapshots.export(Home.open())
-    file.write_text(content, encoding="utf-8")
+    try:
+        file.write_text(content, encoding="utf-8")
+    except OSError as exc:
+        raise BadInput(
+            f"{str(file)!r} cannot be written ({exc.strerror}); name another file"
+        ) from exc
     number = content.count("\n") - 1
     return Answer({"file": str(file), "samples": number}, f"{number} samples in {file}")
 
@@ -141,11 +153,10 @@ def merge(
 ) -> Answer:
     """Merge class A into class B: every sample of A is one of B from now on."""
     from toploss import merging
-    from toploss.errors import BadInput
     from toploss.home import Home
 
     if word.lower() != "into":
-        raise BadInput(f"expected `classes merge A into B`, found {word!r} between; write into")
+        raise typer.BadParameter(f"{word!r} stands where into belongs; write A into B")
     moved = merging.merge(Home.open(), source, target, actor="local")
     data = {"source": source, "target": target, "moved": moved}
     return Answer(data, f"{moved} samples of {source} are {target} now")

@@ -88,8 +88,13 @@ def train(
         "flip": flip,
     }
     result = fit(home=home, promote=not no_promote, watch=_bar(), **settings)
-    refused = not result.gate["promoted"] and not no_promote
-    return Answer(vars(result), _told(result), REFUSED if refused else 0)
+    if result.gate["promoted"] or no_promote:
+        return Answer(vars(result), _told(result))
+    complaint = (
+        f"version {result.version} was {result.gate['outcome']}; "
+        f"`toploss models promote {result.version}` promotes it all the same"
+    )
+    return Answer(vars(result), _told(result), REFUSED, complaint)
 
 
 @command(top, "retrain")
@@ -228,14 +233,14 @@ def resume() -> Answer:
 
 
 def _rate(text: str | None) -> float | str | None:
-    from toploss.errors import BadInput
-
     if text is None or text == "auto":
         return text
     try:
         return float(text)
     except ValueError as exc:
-        raise BadInput(f"--lr {text!r} is neither a number nor auto; give one of them") from exc
+        raise typer.BadParameter(
+            f"{text!r} is neither a number nor auto; give one of them", param_hint="--lr"
+        ) from exc
 
 
 def _told(result: Any) -> str:

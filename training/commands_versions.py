@@ -112,7 +112,6 @@ def predict(
             threads=home.settings.thread_count,
         )
         found = [_predicted(home, loaded, made, file) for file in files]
-    good = [entry for entry in found if "label" in entry]
     lines = [
         f"{entry['file']}: {entry['label']} ({entry['confidence']:.3f})"
         if "label" in entry
@@ -120,7 +119,9 @@ def predict(
         for entry in found
     ]
     data = {"model": version.name, "predictions": found}
-    return Answer(data, "\n".join(lines), 0 if good else FAILED)
+    if any("label" in entry for entry in found):
+        return Answer(data, "\n".join(lines))
+    return Answer(data, "\n".join(lines), FAILED, f"nothing was predicted: {lines[0]}")
 
 
 def _predicted(home: Any, loaded: Any, made: Any, file: Path) -> dict[str, Any]:

@@ -18,10 +18,14 @@ DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of 
 
 
 class Answer:
-    """What a command found: for programs and for people, with its exit code."""
+    """What a command found: for programs and for people, with its exit code.
 
-    def __init__(self, data: Any, text: str, code: int = 0) -> None:
-        self.data, self.text, self.code = data, text, code
+    Args:
+        complaint: why the code is not 0: the line on standard error.
+    """
+
+    def __init__(self, data: Any, text: str, code: int = 0, complaint: str = "") -> None:
+        self.data, self.text, self.code, self.complaint = data, text, code, complaint
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], None]:
@@ -35,6 +39,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], No
                 answer = function(*args, **kwargs)
             except KeyboardInterrupt:
                 _fail("interrupted", 130)
+            except typer.BadParameter:
+                raise  # wrong usage, told as Typer tells it
             except Exception as exc:  # the edge: every error becomes a line and a code
                 if debug:
                     traceback.print_exc()
@@ -89,12 +95,13 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _print(answer: Answer, as_json: bool) -> NoReturn:
+def _print(answer: Answer, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer.data, indent=2))
     elif answer.text:
         print(answer.text)
-    raise typer.Exit(answer.code)
+    if answer.code:
+        _fail(answer.complaint, answer.code)
 
 
 def _fail(line: str, code: int) -> NoReturn:

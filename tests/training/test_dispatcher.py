@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.training.conftest import QUICK, coloured
+from tests.conftest import QUICK, coloured
 from toploss import models, runs, samples
 from toploss.home import Home
 from toploss.runs import Lease, RunState

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 import training
-from tests.training.conftest import COLOURS, QUICK, coloured
+from tests.conftest import COLOURS, QUICK, coloured
 from toploss import artifact, engine, losses, models, network, runs, samples, snapshots
 from toploss.errors import BadData, BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home

@@ -1,0 +1,437 @@
+"""The command line's manners: exit codes, one line for an error, JSON and nothing else."""
+
+import json
+import logging
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.conftest import QUICK, coloured, picture
+from toploss import models, runs
+from toploss.home import Home
+from training.cli import app
+
+Toploss = Callable[..., Result]
+RECIPE = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
+
+
+def bomb(side: int = 10_000) -> bytes:
+    """A PNG of side × side black pixels, in a few kilobytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checked = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checked
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+# File name, bytes, and what its refusal says: what, value, remedy.
+BAD_FILES: list[tuple[str, bytes, tuple[str, ...]]] = [
+    (
+        "corrupt.jpg",
+        picture(2, (64, 64), "JPEG")[:400],
+        ("damaged", "Truncated", "copy it again"),
+    ),
+    ("text.jpg", b"just text", ("no image", "b'just tex'", "send one of JPEG, PNG")),
+    ("empty.png", b"", ("empty", "0 bytes", "send the bytes")),
+    ("bomb.png", bomb(), ("100,000,000 pixels", "64,000,000 allowed", "TOPLOSS_MAX_PIXELS")),
+    ("note.txt", b"a note", (".txt", "is not one of", ".jpg")),
+]
+
+
+@pytest.fixture
+def toploss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Toploss]:
+    """Runs a command in this process, on a home in the test's folder if no other is named."""
+    monkeypatch.setenv("TOPLOSS_THREADS", "1")
+    logger = logging.getLogger("toploss")
+    before = logger.handlers[:], logger.level, logger.propagate
+    runner = CliRunner()
+
+    def run(*args: str | Path, home: Home | None = None) -> Result:
+        logger.handlers = []  # each run has a standard error of its own
+        monkeypatch.setenv(
+            "TOPLOSS_HOME", str(home.settings.home if home else tmp_path / "command-line")
+        )
+        return runner.invoke(app, [str(arg) for arg in args])
+
+    yield run
+    logger.handlers, logger.level, logger.propagate = before
+
+
+def complaint(result: Result, code: int) -> str:
+    """The one line on standard error; lines of progress, which begin with the time, aside."""
+    assert result.exit_code == code, result.output
+    lines = [line for line in result.stderr.splitlines() if line[2:3] != ":"]
+    (line,) = lines
+    assert line.startswith("toploss: ")
+    assert "Traceback" not in result.output
+    assert ";" in line or ":" in line.removeprefix("toploss: ")  # a remedy follows
+    return line
+
+
+def answer(result: Result, code: int = 0) -> Any:
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def folder(root: Path, **files: bytes | dict[str, bytes]) -> Path:
+    for label, members in files.items():
+        assert isinstance(members, dict)
+        (root / label).mkdir(parents=True)
+        for name, data in members.items():
+            (root / label / name).write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize(("name", "data", "words"), BAD_FILES, ids=[name for name, *_ in BAD_FILES])
+def test_a_bad_file_is_refused_and_the_rest_goes_on(
+    toploss: Toploss, tmp_path: Path, name: str, data: bytes, words: tuple[str, ...]
+) -> None:
+    both = folder(tmp_path / "both", cat={"good.png": picture(1), name: data})
+    alone = folder(tmp_path / "alone", cat={name: data})
+
+    mixed = toploss("import", both)
+    told = answer(toploss("import", both, "--json"))
+    line = complaint(toploss("import", alone), 1)
+    failed = toploss("import", alone, "--json")
+
+    assert mixed.exit_code == 0
+    assert mixed.stderr == ""
+    assert mixed.stdout.startswith("added 1, already known 0, label conflicts 0, refused 1\n")
+    (reason,) = [entry["reason"] for entry in told["refused"]]
+    assert told["refused"][0]["path"] == str(both / "cat" / name)
+    for word in (*words, name):
+        assert word in mixed.stdout.splitlines()[1]
+        assert word in line
+    assert reason in mixed.stdout
+    assert answer(failed, 1)["added"] == 0
+    complaint(failed, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "words"),
+    [
+        (
+            lambda root: root.mkdir(),
+            1,
+            ("no image in a class folder", "expected", "<class>/<file>"),
+        ),
+        (lambda root: None, 4, ("no folder", "name the one")),
+        (lambda root: root.write_bytes(b""), 4, ("no folder", "name the one")),
+    ],
+    ids=["empty", "missing", "file"],
+)
+def test_nothing_to_import(
+    toploss: Toploss, tmp_path: Path, make: Callable[[Path], Any], code: int, words: tuple[str, ...]
+) -> None:
+    make(tmp_path / "in")
+
+    line = complaint(toploss("import", tmp_path / "in"), code)
+
+    assert f"{str(tmp_path / 'in')!r}" in line
+    assert all(word in line for word in words)
+
+
+def test_a_class_with_one_image_is_taken_in_and_not_trained_on(
+    toploss: Toploss, tmp_path: Path
+) -> None:
+    many = {f"{seed}.png": picture(seed) for seed in range(30)}
+    root = folder(tmp_path / "in", cat=many, violet={"one.png": picture(99)})
+    assert answer(toploss("import", root, "--json"))["added"] == 31
+
+    trained = complaint(toploss("train", *RECIPE), 1)
+    asked = complaint(toploss("retrain"), 1)
+
+    for line in (trained, asked):
+        assert "class 'violet' has 1 image" in line
+        assert "needs 2" in line
+        assert "import more images" in line
+    listed = answer(toploss("runs", "list", "--json"))["runs"]
+    assert [run["state"] for run in listed] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runs show X",
+        "runs log X",
+        "runs cancel X",
+        "models show X",
+        "models promote X",
+        "models pull X",
+        "classes rename X other",
+        "classes merge X into red",
+        "classes merge red into X",
+        "models show 0123",
+        "runs show 42",
+    ],
+)
+def test_what_is_not_there_is_4(
+    toploss: Toploss, learned_home: Callable[..., Home], command: str
+) -> None:
+    home, words = learned_home(), command.split()
+
+    line = complaint(toploss(*words, home=home), 4)
+    in_json = toploss(*words, "--json", home=home)
+
+    assert f"{({'X', '0123', '42'} & set(words)).pop()!r}" in line
+    assert "`toploss " in line  # the command that shows what there is
+    assert (in_json.exit_code, in_json.stdout) == (4, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("nonsense", "nonsense"),
+        ("train --bogus", "--bogus"),
+        ("train --size big", "--size"),
+        ("train --lr quick", "'quick' is neither a number nor auto"),
+        ("runs show", "ID"),
+        ("top-losses --limit 0", "--limit"),
+        ("top-losses --order size", "size"),
+        ("import . --on-conflict what", "what"),
+        ("classes merge a onto b", "'onto' stands where into belongs"),
+    ],
+)
+def test_wrong_usage_is_2(toploss: Toploss, command: str, words: str) -> None:
+    result = toploss(*command.split())
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    first, *_, last = result.stderr.strip().splitlines()
+    assert first.startswith("Usage: ")  # and how to get help, then what is wrong
+    assert words in last
+
+
+def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    ended = runs.listed(home)[0]["id"]
+
+    assert "the data or the settings" in complaint(toploss("retrain", home=home), 3)
+    assert "nothing is due" in complaint(toploss("retrain", "--if-due", home=home), 3)
+    assert "succeeded already" in complaint(toploss("runs", "cancel", ended, home=home), 3)
+    assert "toploss models promote" in complaint(toploss("models", "rollback", home=home), 3)
+    answer(toploss("retrain", "--force", "--json", home=home))
+    assert runs.claim(home, owner="elsewhere:1:1.0") is not None
+    assert "toploss runs cancel" in complaint(toploss("train", *RECIPE, home=home), 3)
+
+
+def test_a_candidate_that_the_gate_refuses_is_3(
+    toploss: Toploss, learned_home: Callable[..., Home]
+) -> None:
+    home = learned_home()
+    before = models.production(home)
+    worse = [*RECIPE, "--epochs-head=1", "--epochs-all=0", "--lr=1e-6", "--json"]
+
+    result = toploss("train", *worse, home=home)
+
+    told = answer(result, 3)
+    assert (told["gate"]["verdict"], told["gate"]["promoted"]) == ("reject", False)
+    assert {"run", "version", "fingerprint", "metrics", "history", "gate"} <= told.keys()
+    assert f"`toploss models promote {told['version']}`" in complaint(result, 3)
+    assert models.production(home) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train --arch resnet19", ("resnet19", "torchvision")),
+        ("train --weights nowhere.pth", ("'nowhere.pth'", "give a .pth")),
+        ("train --size 1", ("size 1", "between 8 and 2048")),
+        ("dataset export /nowhere/x.csv", ("'/nowhere/x.csv'", "cannot be written")),
+        ("import . --csv nowhere.csv", ("'nowhere.csv'", "name one")),
+        ("predict nowhere.png", ("nowhere.png", "check the path")),
+        ("top-losses --label X", ("'X'", "not one of the 3 classes", "toploss classes add")),
+    ],
+)
+def test_a_wrong_value_is_named_with_a_remedy(
+    toploss: Toploss, learned_home: Callable[..., Home], command: str, words: tuple[str, ...]
+) -> None:
+    line = complaint(toploss(*command.split(), home=learned_home()), 4 if "--csv" in command else 1)
+
+    assert all(word in line for word in words)
+
+
+def test_predict_goes_on_after_a_bad_file(
+    toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    (tmp_path / "good.png").write_bytes(coloured("red", 1))
+    files = [tmp_path / "good.png"]
+    for name, data, _ in BAD_FILES[:4]:
+        files.append(tmp_path / name)
+        files[-1].write_bytes(data)
+
+    told = answer(toploss("predict", *files, "--json", home=learned_home()))
+
+    assert [entry.get("label") for entry in told["predictions"]] == ["red", *[None] * 4]
+    for entry, (_, _, words) in zip(told["predictions"][1:], BAD_FILES[:4], strict=True):
+        assert all(word in entry["error"] for word in words)
+
+
+def test_a_broken_storage_is_told_and_loses_nothing(
+    toploss: Toploss, home: Home, tmp_path: Path
+) -> None:
+    root = folder(tmp_path / "in", cat={"1.png": picture(1), "2.png": picture(2)})
+    storage = Path(home.settings.storage)
+    storage.write_text("a file where the folder should be")
+
+    line = complaint(toploss("import", root, home=home), 1)
+    assert "cannot be written to the storage" in line
+    assert "check TOPLOSS_STORAGE_URL" in line
+
+    storage.unlink()
+    assert answer(toploss("import", root, "--json", home=home))["added"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("QUEUE_SIZE", "many", ("TOPLOSS_QUEUE_SIZE='many'", "integer", "correct the variable")),
+        ("DATABASE_URL", "foo", ("TOPLOSS_DATABASE_URL='foo'", "give sqlite:///PATH")),
+        ("STORAGE_URL", "foo://x", ("TOPLOSS_STORAGE_URL='foo://x'", "give a folder")),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    toploss: Toploss,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv(f"TOPLOSS_{name}", value)
+
+    line = complaint(toploss("runs", "list"), 1)
+
+    assert all(word in line for word in words)
+
+
+def test_every_command_answers_in_json_and_nothing_else(
+    toploss: Toploss,
+    learned_home: Callable[..., Home],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bentoml_store: Path,
+) -> None:
+    home = learned_home()
+    version, run = models.listed(home)[0].name, runs.listed(home)[0]["id"]
+    image = folder(tmp_path / "in", red={"new.png": coloured("red", 4_321)}) / "red" / "new.png"
+    commands = f"""
+        import {tmp_path / "in"}
+        dataset show
+        dataset export {tmp_path / "all.csv"}
+        classes list
+        classes add violet
+        classes rename violet purple
+        classes merge purple into blue
+        top-losses
+        predict {image}
+        models list
+        models show {version}
+        models promote {version}
+        models pull production
+        runs list
+        runs show {run}
+        runs log {run}
+        retraining status
+        retraining pause
+        retraining resume
+        retrain
+        dispatch --once
+        db upgrade
+    """.strip().splitlines()
+    asked = {tuple(line.split())[: 2 if line.split()[0] in GROUPS else 1] for line in commands}
+
+    class Ended:
+        """Launches nothing, so that a run is lost at once: what a dispatcher says, not does."""
+
+        def __init__(self, *_: object) -> None: ...
+        def launch(self, lease: runs.Lease) -> None: ...
+        def poll(self) -> int:
+            return 1
+
+        def stop(self) -> None: ...
+
+    monkeypatch.setattr("training.launchers.SubprocessLauncher", Ended)
+
+    for line in commands:
+        result = toploss(*line.split(), "--json", home=home)
+        assert isinstance(answer(result), dict), line
+    queued = runs.listed(home)[0]["id"]
+    assert answer(toploss("runs", "cancel", queued, "--json", home=home))["state"] == "cancelled"
+
+    # Those that another test asks for in JSON, or that can only be refused here.
+    elsewhere = {("train",), ("runs", "cancel"), ("models", "rollback")}
+    assert asked | elsewhere == set(_commands())
+
+
+GROUPS = {"dataset", "classes", "models", "runs", "retraining", "db"}
+
+
+def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    first = models.listed(home)[0].name
+    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
+    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
+    answer(toploss("models", "promote", second, "--json", home=home))
+
+    told = answer(toploss("models", "rollback", "--json", home=home))
+
+    assert told == {"version": first, "generation": 3}
+    assert "paused" in toploss("retraining", "status", home=home).stdout
+
+
+def _commands() -> Iterator[tuple[str, ...]]:
+    from typer.main import get_command
+
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        for inner in getattr(command, "commands", [None]):
+            yield (name, inner) if inner else (name,)
+
+
+@pytest.fixture
+def bentoml_store(tmp_path: Path) -> Iterator[Path]:
+    """BentoML keeps the first home that a process asks for, so its store is put in its place."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own dependencies deprecate what it imports
+        import bentoml.models  # noqa: F401
+        from bentoml._internal.configuration.containers import BentoMLContainer
+
+    store = tmp_path / "bentoml-models"
+    store.mkdir()
+    with BentoMLContainer.model_store_dir.patch(str(store)):
+        yield store
+
+
+def test_help_is_light_and_every_command_has_it() -> None:
+    """In one process: the first page, and then the help of every command."""
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from training.cli import app
+heavy = {{"torch", "torchvision", "fastai", "bentoml", "sqlalchemy", "PIL"}}
+for command in {[(), *_commands()]}:
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0, shown.output
+    told = shown.stdout.partition("\\n\\n")[2].strip()
+    assert told and not told.startswith("Options"), command
+    # Typer itself takes pydantic to describe options.
+    print(sorted(sys.modules.keys() & (heavy if command else heavy | {{"pydantic"}})))
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"[]"}
