@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -129,3 +130,14 @@ def learned_home(learned: "tuple[Path, Result]", tmp_path: Path) -> Iterator[Cal
     yield copy
     for home in opened:
         home.db.close()
+
+
+@pytest.fixture(scope="session")
+def bentoml_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BentoML keeps the first one that a process asks for, so the tests share one."""
+    folder = tmp_path_factory.mktemp("bentoml")
+    os.environ["BENTOML_HOME"] = str(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own dependencies deprecate what it imports
+        import bentoml.models  # noqa: F401
+    return folder

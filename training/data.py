@@ -88,8 +88,7 @@ def loaders(pictures: Pictures, snapshot: Snapshot, plan: Plan, device: str) -> 
         num_workers=0,  # the pictures are decoded already
         device=torch.device(device),
     )
-    for loader in made:
-        # fastai draws random numbers when it first sees a batch's types: now, and not in the
-        # middle of a training that a rate finder may or may not have come before.
-        loader.one_batch()
+    # fastai draws random numbers when it first asks how many inputs a batch has: now, and not in a
+    # training that a rate finder may or may not have come before.
+    assert all(loader.n_inp == 1 for loader in made)
     return made

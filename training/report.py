@@ -157,7 +157,8 @@ def _figure() -> tuple[Any, Any]:
 
 def _svg(figure: Any, description: str) -> str:
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None})
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # else RDF about the drawing
+    figure.savefig(out, format="svg", metadata=nothing)
     drawing = out.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     return drawing.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)

@@ -1,10 +1,8 @@
 """A home with a tiny model, and a client over the real routes behind the real edge."""
 
 import io
-import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +45,6 @@ def plain(colour: str, side: int = 40) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (side, side), colour).save(out, "PNG")
     return out.getvalue()
-
-
-@pytest.fixture(scope="session")
-def bentoml_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BentoML keeps the first one that a process asks for, so the tests share one."""
-    folder = tmp_path_factory.mktemp("bentoml")
-    os.environ["BENTOML_HOME"] = str(folder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own dependencies deprecate what it imports
-        import bentoml.models  # noqa: F401
-    return folder
 
 
 def settings_for(folder: Path, **more: Any) -> Settings:

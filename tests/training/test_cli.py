@@ -5,7 +5,6 @@ import logging
 import struct
 import subprocess
 import sys
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,7 +128,7 @@ def test_a_bad_file_is_refused_and_the_rest_goes_on(
             ("no image in a class folder", "expected", "<class>/<file>"),
         ),
         (lambda root: None, 4, ("no folder", "name the one")),
-        (lambda root: root.write_bytes(b""), 4, ("no folder", "name the one")),
+        (lambda root: root.write_bytes(b""), 1, ("is a file", "--csv")),
     ],
     ids=["empty", "missing", "file"],
 )
@@ -321,7 +320,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     learned_home: Callable[..., Home],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    bentoml_store: Path,
+    bentoml_home: Path,
 ) -> None:
     home = learned_home()
     version, run = models.listed(home)[0].name, runs.listed(home)[0]["id"]
@@ -397,20 +396,6 @@ def _commands() -> Iterator[tuple[str, ...]]:
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         for inner in getattr(command, "commands", [None]):
             yield (name, inner) if inner else (name,)
-
-
-@pytest.fixture
-def bentoml_store(tmp_path: Path) -> Iterator[Path]:
-    """BentoML keeps the first home that a process asks for, so its store is put in its place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own dependencies deprecate what it imports
-        import bentoml.models  # noqa: F401
-        from bentoml._internal.configuration.containers import BentoMLContainer
-
-    store = tmp_path / "bentoml-models"
-    store.mkdir()
-    with BentoMLContainer.model_store_dir.patch(str(store)):
-        yield store
 
 
 def test_help_is_light_and_every_command_has_it() -> None:
