@@ -6,7 +6,6 @@ manifest. Nothing is parsed before its hash was checked.
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,10 +111,6 @@ def open_folder(folder: Path, manifest_sha256: str | None = None) -> Loaded:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Broken(f"the version in {folder} is not whole ({exc}); fetch it again") from exc
     return Loaded(folder=folder, manifest=manifest)
-
-
-def remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,5 @@
 """The complete settings of one training: what is kept with its run and its version."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +109,3 @@ class Plan:
     @property
     def from_scratch(self) -> bool:
         return self.weights == SCRATCH
-
-    @property
-    def digest(self) -> str:
-        """Equal for equal plans."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,6 @@
 """How good a model is: probabilities on pictures, and what they say."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,11 +59,3 @@ def confusion(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> list
     np.add.at(table, (truth, probabilities.argmax(axis=1)), 1)
     rows: list[list[int]] = table.tolist()
     return rows
-
-
-def summary(table: list[list[int]], labels: Sequence[str]) -> dict[str, Any]:
-    """Recall by class, 0 to 1; None for a class without samples."""
-    return {
-        label: table[place][place] / sum(table[place]) if sum(table[place]) else None
-        for place, label in enumerate(labels)
-    }

@@ -158,10 +158,8 @@ def _learner(network: Network, loaders: Any, scratch: Path) -> Any:
         Learner,
         ProgressCallback,
         accuracy,
-        defaults,
     )
 
-    assert defaults is not None
     learner = Learner(
         loaders,
         network,
