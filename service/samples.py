@@ -9,7 +9,7 @@ from sqlalchemy import Row, select
 from service import paging, times
 from service.desk import ACTOR, OurHome
 from service.paging import Cursor, Limit
-from toploss import classes, decisions, policy, preprocess, samples, snapshots
+from toploss import classes, decisions, policy, preprocess, quarantine, samples, snapshots
 from toploss.schema import samples as table
 
 router = APIRouter(prefix="/v1", tags=["samples"])
@@ -35,7 +35,7 @@ def add(
     label: Annotated[str, Form(max_length=classes.LONGEST_NAME, description="one of the classes")],
 ) -> dict[str, Any]:
     """201 when it is new; 200 when its bytes were known: it keeps its label, and another one is
-    recorded as a conflict."""
+    recorded as a conflict. A near-duplicate of a known image joins its group, and so its split."""
     added = samples.add(
         home, image.file.read(), label, name=_file_name(image.filename), actor=ACTOR
     )
@@ -47,6 +47,8 @@ def add(
         "revision": added.revision,
         "new": added.new,
         "conflict": added.conflict,
+        "near_duplicate_of": added.joined,
+        "quarantined": [entry.as_json() for entry in added.quarantined],
     }
 
 
@@ -55,7 +57,7 @@ def listed(
     home: OurHome,
     label: Annotated[str | None, Query(description="today's")] = None,
     split: Literal["train", "valid", "test"] | None = None,
-    state: Literal["active", "excluded"] | None = None,
+    state: Literal["active", "excluded", "quarantined"] | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def listed(
     if split is not None:
         query = query.where(table.c.split == split)
     if state is not None:
-        query = query.where(table.c.state == state)
+        query = query.where(quarantine.is_in(state))
     with home.db.read() as connection:
         known = classes.load(connection)
         if label is not None:
@@ -162,6 +164,7 @@ def paths(sample_id: str) -> dict[str, str]:
 def _told(row: Row[Any], known: classes.Classes) -> dict[str, Any]:
     return {
         **decisions.present(row, known),
+        "state": quarantine.state(row),
         "width": row.width,
         "height": row.height,
         "added": times.iso(row.added_at),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from toploss import classes, decisions, losses, models, policy, runs, snapshots
+from toploss import classes, decisions, duplicates, losses, models, policy, runs, snapshots
 from toploss.decisions import Standing
 from toploss.home import Home
-from toploss.schema import REVISION, sample_events, samples
+from toploss.schema import REVISION, likenesses, sample_events, samples
 from toploss.schema import classes as class_table
 
 RELEASED = sorted((Path(__file__).parent / "data").glob("toploss-*.db"))
@@ -70,3 +70,16 @@ def test_work_goes_on(upgraded: Home) -> None:
     assert again.revision == first.revision + 1
     lease = runs.claim(upgraded, owner="host:1:1.00")
     assert lease is not None
+
+
+def test_samples_of_before_have_no_likeness_until_they_are_looked_at(upgraded: Home) -> None:
+    """The storage does not come with the database here: nothing can be looked at, nothing fails."""
+    with upgraded.db.read() as connection:
+        before = connection.execute(select(samples.c.id, samples.c.split)).all()
+
+    duplicates.fill(upgraded)
+
+    with upgraded.db.read() as connection:
+        assert connection.execute(select(likenesses)).all() == []
+        assert connection.execute(select(samples.c.id, samples.c.split)).all() == before
+    assert snapshots.overview(upgraded)["quarantined"] == 0

@@ -6,6 +6,7 @@ manifest. Nothing is parsed before its hash was checked.
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
 GOLDEN = "golden.safetensors"
+FEATURES = "features.safetensors"
 REPORT = "report.html"  # beside the others, not hashed: it may be made anew
+ERASED = '<figure class="erased"><p>This picture was erased.</p></figure>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ def publish(home: Home, folder: Path, path: str) -> None:
     says so; what a failed attempt leaves is never read."""
     files = sorted(folder.iterdir(), key=lambda file: file.name == MANIFEST)
     for file in files:
-        home.blobs.put(f"{path}/{file.name}", file.read_bytes())
+        home.blobs.put_file(f"{path}/{file.name}", file)
 
 
 def fetch(home: Home, version: Version, folder: Path) -> Loaded:
@@ -111,6 +114,13 @@ def open_folder(folder: Path, manifest_sha256: str | None = None) -> Loaded:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Broken(f"the version in {folder} is not whole ({exc}); fetch it again") from exc
     return Loaded(folder=folder, manifest=manifest)
+
+
+def without_picture(report: str, sample: str) -> str:
+    """A version's report with a sample's picture, and all that is told beside it, replaced by a
+    placeholder; the same report when it does not show the sample."""
+    figure = rf'<figure data-sample="{re.escape(sample)}">.*?</figure>'
+    return re.sub(figure, ERASED, report, flags=re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Bytes in the storage, by content hash or by path, through fsspec."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +49,14 @@ class Blobs:
         Raises:
             Broken: the storage cannot be written.
         """
-        target = self._full(path)
-        try:
-            if known and self.exists(path) and self._fs.size(target) == len(data):
-                return
-            temporary = f"{target}.{new_id()}.part"
-            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self._fs.pipe_file(temporary, data)
-            self._fs.mv(temporary, target)
-        except OSError as exc:
-            raise Broken(
-                f"{path} cannot be written to the storage {self.root} ({exc}); "
-                "check TOPLOSS_STORAGE_URL, its rights and its free space"
-            ) from exc
+        if known and self.exists(path) and self._fs.size(self._full(path)) == len(data):
+            return
+        self._place(path, lambda temporary: self._fs.pipe_file(temporary, data))
+
+    def put_file(self, path: str, file: Path) -> None:
+        """Write a whole file as `put` does, from a file of this machine: it need not fit into
+        memory. Raises Broken."""
+        self._place(path, lambda temporary: self._fs.put_file(str(file), temporary))
 
     def get(self, path: str) -> bytes:
         """Raises Broken when there is no such file."""
@@ -97,6 +92,19 @@ class Blobs:
         for path in paths:
             if self.exists(path):
                 self._fs.rm_file(self._full(path))
+
+    def _place(self, path: str, write: Callable[[str], object]) -> None:
+        target = self._full(path)
+        temporary = f"{target}.{new_id()}.part"
+        try:
+            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            write(temporary)
+            self._fs.mv(temporary, target)
+        except OSError as exc:
+            raise Broken(
+                f"{path} cannot be written to the storage {self.root} ({exc}); "
+                "check TOPLOSS_STORAGE_URL, its rights and its free space"
+            ) from exc
 
     def _full(self, path: str) -> Any:
         return f"{self.root}/{path}"

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
 from toploss.home import Home
+from toploss.quarantine import TAKES_PART
 from toploss.schema import class_events, classes, samples
 
 LONGEST_NAME = 200  # characters; the column's width
@@ -98,9 +99,7 @@ def listed(home: Home) -> list[dict[str, Any]]:
         rows = connection.execute(
             select(classes.c.id, classes.c.name, func.count(samples.c.seq).label("samples"))
             .select_from(
-                classes.outerjoin(
-                    samples, (samples.c.class_id == classes.c.id) & (samples.c.state == "active")
-                )
+                classes.outerjoin(samples, (samples.c.class_id == classes.c.id) & TAKES_PART)
             )
             .where(classes.c.merged_into.is_(None))
             .group_by(classes.c.id, classes.c.name)

@@ -309,7 +309,8 @@ def append(
         undoes=undoes,
         evidence=evidence,
     )
-    learned = standing.class_id if standing.state is State.ACTIVE else None
+    takes_part = standing.state is State.ACTIVE and row.quarantined_by is None
+    learned = standing.class_id if takes_part else None
     connection.execute(
         samples.update()
         .where(samples.c.seq == bindparam("at_seq"))

@@ -64,7 +64,11 @@ class TorchEngine:
 
         if device == "cpu":
             torch.set_num_threads(threads)
-        network = build(loaded.manifest["architecture"], len(loaded.labels))
+        network = build(
+            loaded.manifest["architecture"],
+            len(loaded.labels),
+            size=loaded.preprocessing.size,
+        )
         network.load_state_dict(load_file(loaded.folder / WEIGHTS))
         self._network = network.to(device).eval()
         self._device = device

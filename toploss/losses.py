@@ -67,6 +67,7 @@ def keep(
     probabilities: npt.NDArray[np.float32],
     *,
     held_out: bool = True,
+    folds: Sequence[int] | None = None,
 ) -> None:
     """Record a version's probabilities for samples, with the loss under today's labels.
 
@@ -74,6 +75,7 @@ def keep(
 
     Args:
         probabilities: float32, (n, classes of the version), rows sum to 1.
+        folds: the one that each sample was held out in; None: it was so as one of a split.
     """
     class_ids = _class_ids(connection, version)
     found = {
@@ -84,7 +86,8 @@ def keep(
         )
     }
     rows = []
-    for sample_id, p in zip(sample_ids, probabilities, strict=True):
+    which = [None] * len(sample_ids) if folds is None else [int(fold) for fold in folds]
+    for sample_id, p, fold in zip(sample_ids, probabilities, which, strict=True):
         sample = found[sample_id]
         if sample.class_id not in class_ids:
             continue
@@ -94,6 +97,7 @@ def keep(
                 "sample_seq": sample.seq,
                 **_scored(p, class_ids, sample.class_id),
                 "probabilities": p.astype("<f4").tobytes(),
+                "fold": fold,
                 "held_out": held_out,
             }
         )

@@ -5,6 +5,7 @@ from sqlalchemy import case, null
 from toploss import classes, losses
 from toploss.errors import BadInput
 from toploss.home import Home
+from toploss.quarantine import TAKES_PART
 from toploss.schema import classes as table
 from toploss.schema import samples
 
@@ -32,7 +33,7 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
             .values(
                 class_id=kept,
                 # Their label differs from the one last learned, so they count toward a run.
-                changed=case((samples.c.state == "active", kept), else_=null()).is_distinct_from(
+                changed=case((TAKES_PART, kept), else_=null()).is_distinct_from(
                     samples.c.settled_class_id
                 ),
             )

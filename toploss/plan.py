@@ -10,6 +10,7 @@ from toploss.home import Home
 from toploss.settings import Settings
 
 DOWNLOADED = "default"  # ImageNet weights, fetched by torchvision
+FOLDS = 5  # where they cost seconds
 SCRATCH = "none"  # random weights; nothing is frozen
 
 
@@ -17,7 +18,7 @@ SCRATCH = "none"  # random weights; nothing is frozen
 class Plan:
     """Equal plans on equal snapshots, by equal code and threads, give equal models."""
 
-    arch: str  # torchvision's name
+    arch: str  # torchvision's or timm's name
     weights: str  # DOWNLOADED, SCRATCH, or the path of a weights file in the storage
     size: int  # side of the images in pixels
     batch_size: int
@@ -26,6 +27,13 @@ class Plan:
     lr: float | None  # stage one's peak rate; None: the rate finder's
     seed: int
     flip: bool  # training images are mirrored at random
+    balance: bool = False  # training images are drawn so that every class comes as often
+    cache: bool = True  # stage one learns from features that the frozen body made once
+    # For held-out losses of the whole pool; 0: validation losses only; None: 5 where a pretrained
+    # body makes them cheap, else 0.
+    folds: int | None = None
+    start: str | None = None  # path in the storage of a network of ours to go on from
+    part: int | None = None  # images that go through the network at once; None: the batch
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Plan":
@@ -40,11 +48,15 @@ class Plan:
             lr=None if settings.train_lr == "auto" else float(settings.train_lr),
             seed=settings.train_seed,
             flip=settings.train_flip,
+            balance=settings.train_balance,
+            cache=settings.train_cache,
+            folds=settings.train_folds,
         )
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Plan":
-        return cls(**{field.name: data[field.name] for field in fields(cls)})
+        """From `as_json`, of an earlier release too: what it did not know has its default."""
+        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
 
     def but(self, **changed: Any) -> "Plan":
         """The same with some settings changed; None leaves one as it is, and an `lr` of "auto" is
@@ -80,6 +92,8 @@ class Plan:
                 raise BadInput(f"{key} {value} is not between {lowest} and {highest}; correct it")
         if self.epochs_head + self.epochs_all == 0:
             raise BadInput("both stages have 0 epochs; give at least one to a stage")
+        if self.folds is not None and (self.folds == 1 or not 0 <= self.folds <= 100):
+            raise BadInput(f"folds {self.folds} is neither 0 nor between 2 and 100; correct it")
         if self.lr is not None and not 0 < self.lr <= 10:
             raise BadInput(f"lr {self.lr:g} is not above 0 and at most 10; correct it or say auto")
 
@@ -105,6 +119,13 @@ class Plan:
         kept = f"weights/{sha256(data)}/{path.name}"
         home.blobs.put(kept, data, known=True)
         return replace(self, weights=kept)
+
+    @property
+    def fold_count(self) -> int:
+        """How many folds there are; 0: none."""
+        if self.folds is None:
+            return 0 if self.from_scratch else FOLDS
+        return self.folds
 
     @property
     def from_scratch(self) -> bool:

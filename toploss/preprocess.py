@@ -109,10 +109,13 @@ def inspect(data: bytes, limits: Limits) -> ImageInfo:
 
 def verify(data: bytes, limits: Limits) -> ImageInfo:
     """As `inspect`, and decode every pixel, so that a damaged file is found now and not later."""
+    return read(data, limits)[0]
+
+
+def read(data: bytes, limits: Limits) -> tuple[ImageInfo, Image.Image]:
+    """As `verify`, with the picture: upright, RGB, in its own size."""
     with _opened(data, limits) as image:
-        info = _info(image)
-        to_rgb(image)
-    return info
+        return _info(image), to_rgb(image)
 
 
 def decode(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.uint8]:
@@ -141,6 +144,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image, dtype=np.float32))
         # Pillow opens 16-bit files as I or I;16; floating-point files are taken as 0…1.
         scale = 255.0 if image.mode == "F" else 1 / 257
+        transparent = image.info.get("transparency")  # a PNG may name a value, which lies on white
+        if isinstance(transparent, int):
+            values[values == transparent] = 255 / scale
         image = Image.fromarray((values * scale).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

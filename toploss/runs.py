@@ -6,7 +6,7 @@ back changes nothing.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -44,6 +44,9 @@ TRANSITIONS = {
         RunState.CANCELLED,
         RunState.QUEUED,
     },
+    # Taken up again by hand.
+    RunState.FAILED: {RunState.RUNNING},
+    RunState.CANCELLED: {RunState.RUNNING},
 }
 
 
@@ -112,6 +115,32 @@ def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> L
     return Lease(run=run, fence=1)
 
 
+def start_again(home: Home, run_id: str, *, owner: str) -> Lease:
+    """Another attempt at a run that failed or was cancelled, in the foreground, from now on this
+    process's.
+
+    Raises:
+        NotFound. Refused: it has its verdict, waits, or a run is active.
+    """
+    reap(home)
+    try:
+        with home.db.write() as connection:
+            row = _row(connection, run_id)
+            if row.state not in (RunState.FAILED, RunState.CANCELLED):
+                raise Refused(
+                    f"run {run_id} is {row.state}: there is nothing to resume; "
+                    "`toploss runs list` shows what failed"
+                )
+            if row.plan is None:
+                raise Refused(f"run {run_id} was never launched; ask for a new one")
+            fence = row.fence + 1
+            fresh = {"error": None, "ended_at": None, "cancel_asked": False, "foreground": True}
+            _go(connection, row, RunState.RUNNING, fence=fence, **fresh, **_held(home, owner))
+    except IntegrityError as exc:
+        raise Refused(_busy(home)) from exc
+    return Lease(run=run_id, fence=fence)
+
+
 def claim(home: Home, *, owner: str) -> Lease | None:
     """Take the waiting run, if none is active; None when there is nothing to do."""
     with home.db.write() as connection:
@@ -122,6 +151,20 @@ def claim(home: Home, *, owner: str) -> Lease | None:
             return None
         _go(connection, row, RunState.LEASED, fence=row.fence + 1, **_held(home, owner))
         return Lease(run=row.id, fence=row.fence + 1)
+
+
+def parted(home: Home, plan: Plan) -> Plan:
+    """The plan as memory allowed it the last time: a run of this architecture, size and batch that
+    had to take its batches in parts passes that on."""
+    if plan.part is not None:
+        return plan
+    with home.db.read() as connection:
+        plans = connection.execute(select(runs.c.plan).order_by(runs.c.id.desc()).limit(20))
+        for (then,) in plans:
+            same = ("arch", "size", "batch_size")
+            if then and then.get("part") and all(then[key] == getattr(plan, key) for key in same):
+                return replace(plan, part=then["part"])
+    return plan
 
 
 def take_up(home: Home, lease: Lease, *, owner: str) -> Plan:
@@ -155,7 +198,8 @@ def owned(connection: Connection, lease: Lease) -> Row[Any]:
 
 
 def note(home: Home, lease: Lease, **fields: Any) -> None:
-    """Write down progress: stage, epoch, epochs, history, finder, fingerprint, plan, log.
+    """Write down progress: stage, epoch, epochs, history, finder, diagnosis, fingerprint, plan,
+    log.
 
     Raises:
         Fenced.
@@ -278,6 +322,7 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "settings": row.plan,
         "history": row.history,
         "finder": row.finder,
+        "diagnosis": row.diagnosis,
         "metrics": row.metrics,
         "gate": row.gate,
         "version": row.version,

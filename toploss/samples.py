@@ -6,11 +6,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
 
-from toploss import classes, decisions, schema, splits
+from toploss import classes, decisions, duplicates, likeness, preprocess, quarantine, schema, splits
+from toploss.classes import Classes
 from toploss.decisions import Kind, Standing, State
 from toploss.errors import NotFound
 from toploss.home import Home
-from toploss.preprocess import ImageInfo, verify
+from toploss.likeness import Likeness
+from toploss.preprocess import ImageInfo
+from toploss.quarantine import Quarantined
 from toploss.schema import facts, sample_events, samples, split_ledger
 from toploss.splits import Split
 
@@ -23,6 +26,7 @@ class Kept:
 
     id: str  # SHA-256 of the bytes, in hex
     info: ImageInfo
+    likeness: Likeness
     bytes: int
     name: str  # the file's name as it came
 
@@ -37,6 +41,8 @@ class Added:
     revision: int
     new: bool  # False: its bytes were known
     conflict: bool  # it came with another label than it has
+    joined: str | None = None  # the near-duplicate whose group, and so whose split, it has
+    quarantined: tuple[Quarantined, ...] = ()  # kept out of training because it came
 
 
 def keep(home: Home, data: bytes, name: str) -> Kept:
@@ -45,8 +51,14 @@ def keep(home: Home, data: bytes, name: str) -> Kept:
     Raises:
         NotAnImage, UnsupportedType, TooLarge: nothing is stored.
     """
-    info = verify(data, home.limits)
-    return Kept(id=home.blobs.put_image(data), info=info, bytes=len(data), name=name)
+    info, picture = preprocess.read(data, home.limits)
+    return Kept(
+        id=home.blobs.put_image(data),
+        info=info,
+        likeness=likeness.of(picture),
+        bytes=len(data),
+        name=name,
+    )
 
 
 def add(
@@ -61,8 +73,10 @@ def add(
         classes.load(connection).id_of(label)
     kept = keep(home, data, name)
     with home.db.write() as connection:
-        class_id = classes.load(connection).id_of(label)
-        return record(connection, home, kept, class_id, actor=actor, split=split)
+        known = classes.load(connection)
+        return record(
+            connection, home, kept, known.id_of(label), actor=actor, split=split, known=known
+        )
 
 
 def record(
@@ -74,8 +88,12 @@ def record(
     actor: str,
     split: Split | None = None,
     on_conflict: OnConflict = "keep",
+    known: Classes | None = None,
 ) -> Added:
     """Write a kept image down: a new sample with its split, or a known one's conflict.
+
+    A near-duplicate joins the group of the sample it is nearest to. See `toploss.quarantine` for
+    what comes of one that stands between the splits.
 
     A label that the sample was given before is no news, and so no conflict: importing a folder
     again never takes back what a reviewer decided.
@@ -83,27 +101,35 @@ def record(
     Args:
         split: where the data came already split; else the hash decides.
         on_conflict: `keep` the label that the sample has, or take the `new-label`.
+        known: the classes as this transaction sees them, for who has loaded them.
     """
-    known = connection.execute(select(samples).where(samples.c.id == kept.id)).first()
-    if known is None:
-        return _insert(connection, home, kept, class_id, actor=actor, split=split)
-    names = classes.load(connection).names
-    standing, revision = Standing.of(known), known.revision
-    conflict = class_id != known.class_id and not _given_before(connection, kept.id, class_id)
+    known = known or classes.load(connection)
+    row = connection.execute(select(samples).where(samples.c.id == kept.id)).first()
+    if row is None:
+        return _insert(connection, home, kept, class_id, known, actor=actor, split=split)
+    standing, revision = Standing.of(row), row.revision
+    conflict = class_id != row.class_id and not _given_before(connection, kept.id, class_id)
     if conflict and on_conflict == "new-label":
         standing = decisions.apply(standing, Kind.LABEL, class_id=class_id)
         revision += 1
         decisions.append(
-            connection, known, Kind.LABEL, standing, revision, actor=actor, class_id=class_id
+            connection, row, Kind.LABEL, standing, revision, actor=actor, class_id=class_id
         )
     elif conflict and not _conflict_known(connection, kept.id, class_id):
         decisions.append(
-            connection, known, Kind.CONFLICT, standing, revision, actor=actor, class_id=class_id
+            connection,
+            row,
+            Kind.CONFLICT,
+            standing,
+            revision,
+            actor=actor,
+            class_id=class_id,
+            evidence={"name": kept.name},
         )
     return Added(
         id=kept.id,
-        label=names[standing.class_id],
-        split=known.split,
+        label=known.names[standing.class_id],
+        split=row.split,
         revision=revision,
         new=False,
         conflict=conflict,
@@ -136,19 +162,20 @@ def _insert(
     home: Home,
     kept: Kept,
     class_id: int,
+    known: Classes,
     *,
     actor: str,
     split: Split | None,
 ) -> Added:
     now = time.time()
-    group = kept.id  # every sample is a group of its own until near-duplicates are looked for
-    why = "given" if split else "hash"
-    if split is None:
-        shares, seed = fixed_split(connection, home)
-        split = splits.assign(group, seed=seed, shares=shares)
-    connection.execute(split_ledger.insert().values(group_id=group, split=split, why=why, at=now))
+    found = duplicates.near(connection, kept.likeness)
+    joined = duplicates.to_join(found, split)
+    if joined:
+        group, split = joined.group, joined.split
+    else:
+        group, split = kept.id, _open_group(connection, home, kept.id, split, now)
     standing = Standing(class_id=class_id, state=State.ACTIVE)
-    connection.execute(
+    written = connection.execute(
         samples.insert().values(
             id=kept.id,
             group_id=group,
@@ -163,12 +190,38 @@ def _insert(
             name=kept.name,
             added_at=now,
         )
-    )
+    ).inserted_primary_key
+    assert written is not None
+    duplicates.keep(connection, written[0], kept.likeness)
+    leaking = quarantine.leaking(kept.id, split, found)
+    quarantine.put(connection, leaking)
     decisions.record_event(
         connection, kept.id, Kind.ADD, None, 1, actor=actor, class_id=class_id, at=now
     )
-    label = classes.load(connection).names[class_id]
-    return Added(id=kept.id, label=label, split=split, revision=1, new=True, conflict=False)
+    return Added(
+        id=kept.id,
+        label=known.names[class_id],
+        split=split,
+        revision=1,
+        new=True,
+        conflict=False,
+        joined=joined.id if joined else None,
+        quarantined=leaking,
+    )
+
+
+def _open_group(
+    connection: Connection, home: Home, group: str, given: Split | None, now: float
+) -> Split:
+    """Open a group, and say once for all in which split it is."""
+    shares, seed = fixed_split(connection, home)
+    split = given or splits.assign(group, seed=seed, shares=shares)
+    connection.execute(
+        split_ledger.insert().values(
+            group_id=group, split=split, why="given" if given else "hash", at=now
+        )
+    )
+    return split
 
 
 def _given_before(connection: Connection, sample_id: str, class_id: int) -> bool:

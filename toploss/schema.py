@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -71,6 +71,8 @@ samples = Table(
     # The label in the last snapshot whose run ended with a verdict; none: it was not in it.
     Column("settled_class_id", Integer),
     Column("changed", Boolean, nullable=False),  # counts toward the next run
+    # The near-duplicate on the other side of the split: kept out of training because of it.
+    Column("quarantined_by", String(64)),
     Column("format", String(8), nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
@@ -81,6 +83,16 @@ samples = Table(
     Index(
         "samples_changed", "split", sqlite_where=text("changed"), postgresql_where=text("changed")
     ),
+)
+
+# What a sample's picture looks like; `toploss.likeness` makes it, `toploss.duplicates` reads it.
+likenesses = Table(
+    "likenesses",
+    metadata,
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    # The perceptual hash, 16 bits each; none: the picture is flat and has no likeness.
+    *(Column(f"band_{number}", Integer, index=True) for number in range(4)),
+    Column("points", LargeBinary, nullable=False),  # uint8, 16 × 16 × 3, RGB
 )
 
 sample_events = Table(
@@ -153,6 +165,7 @@ runs = Table(
     Column("history", JSON, nullable=False),  # one row per epoch
     Column("finder", JSON),  # the rate finder's curve and choice
     Column("metrics", JSON),
+    Column("diagnosis", JSON),
     Column("gate", JSON),  # the verdict, in words and numbers
     Column("version", String(26)),
     Column("error", Text),

@@ -82,6 +82,25 @@ class Settings(BaseSettings):
         bool, Field(description="mirror training images; off where left and right matter")
     ] = True
 
+    train_balance: Annotated[
+        bool, Field(description="draw training images so that every class comes as often")
+    ] = False
+    train_cache: Annotated[
+        bool, Field(description="stage one on features that the frozen body makes once")
+    ] = True
+    train_folds: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100,
+            description="folds for held-out losses of the whole pool; 0: none; not set: 5 where a "
+            "pretrained body makes them cheap",
+        ),
+    ] = None
+    train_workers: Annotated[
+        int, Field(ge=0, description="processes that decode pictures beside the training")
+    ] = 0
+
     # Retraining
     retrain_after: Annotated[
         int, Field(ge=1, description="changed samples of train or valid that make a run due")

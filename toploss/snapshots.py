@@ -10,9 +10,11 @@ from sqlalchemy import Connection, bindparam, case, func, null, select
 from sqlalchemy import Row as Stored
 
 from toploss import classes as class_table
+from toploss import quarantine
 from toploss.blobs import sha256
 from toploss.errors import BadData, Broken, NotFound
 from toploss.home import Home
+from toploss.quarantine import TAKES_PART
 from toploss.schema import class_events, classes, sample_events, samples, snapshots
 
 # A class needs as many training images to be learned at all.
@@ -44,7 +46,8 @@ class Snapshot:
 
 
 def freeze(home: Home) -> Snapshot:
-    """Freeze today's active samples and keep the snapshot. Equal data share one.
+    """Freeze today's active samples, without the quarantined, and keep the snapshot. Equal data
+    share one.
 
     Raises:
         BadData: when they cannot be trained on.
@@ -54,7 +57,7 @@ def freeze(home: Home) -> Snapshot:
         found = connection.execute(
             select(samples.c.id, classes.c.name, samples.c.split, samples.c.group_id)
             .join(classes, classes.c.id == samples.c.class_id)
-            .where(samples.c.state == "active")
+            .where(TAKES_PART)
             .order_by(samples.c.id)
         ).all()
     rows = tuple(Row(id=a, label=b, split=c, group=d) for a, b, c, d in found)
@@ -105,7 +108,7 @@ def settle(home: Home, connection: Connection, fingerprint: str) -> None:
         .values(settled_class_id=bindparam("settled")),
         [{"sample": kept.id, "settled": ids[kept.label]} for kept in _read(home, row)],
     )
-    learned = case((samples.c.state == "active", samples.c.class_id), else_=null())
+    learned = case((TAKES_PART, samples.c.class_id), else_=null())
     connection.execute(
         samples.update().values(changed=learned.is_distinct_from(samples.c.settled_class_id))
     )
@@ -132,7 +135,7 @@ def last_change(connection: Connection) -> float | None:
 
 
 def overview(home: Home) -> dict[str, Any]:
-    """The data set in numbers: per class and split, excluded, conflicts, changed."""
+    """The data set in numbers: per class and split, set aside, conflicts, changed."""
     with home.db.read() as connection:
         known = class_table.load(connection)
         by_class: dict[str, dict[str, int]] = {
@@ -140,14 +143,17 @@ def overview(home: Home) -> dict[str, Any]:
         }
         counted = connection.execute(
             select(samples.c.class_id, samples.c.split, func.count())
-            .where(samples.c.state == "active")
+            .where(TAKES_PART)
             .group_by(samples.c.class_id, samples.c.split)
         )
         for class_id, split, number in counted:
             by_class[known.names[class_id]][split] += number
-        excluded = connection.execute(
-            select(func.count()).select_from(samples).where(samples.c.state == "excluded")
-        ).scalar_one()
+        aside = {
+            why: connection.execute(
+                select(func.count()).select_from(samples).where(quarantine.is_in(why))
+            ).scalar_one()
+            for why in ("excluded", "quarantined")
+        }
         conflicts = connection.execute(
             select(func.count())
             .select_from(sample_events)
@@ -155,7 +161,7 @@ def overview(home: Home) -> dict[str, Any]:
         ).scalar_one()
         return {
             "samples": sum(sum(counts.values()) for counts in by_class.values()),
-            "excluded": excluded,
+            **aside,
             "conflicts": conflicts,
             "changed": changed(connection),
             "splits": {
@@ -176,7 +182,15 @@ def export(home: Home) -> str:
         for row in connection.execute(select(samples).order_by(samples.c.seq)):
             label = names[row.class_id]
             writer.writerow(
-                [row.id, row.name, label, row.split, row.state, row.decision or "", row.revision]
+                [
+                    row.id,
+                    row.name,
+                    label,
+                    row.split,
+                    quarantine.state(row),
+                    row.decision or "",
+                    row.revision,
+                ]
             )
     return out.getvalue()
 

@@ -55,13 +55,20 @@ def import_(
         )
     lines = [
         f"added {summary.added}, already known {summary.known}, "
-        f"label conflicts {summary.conflicts}, refused {len(summary.refused)}"
+        f"label conflicts {summary.conflicts}, refused {len(summary.refused)}, "
+        f"near-duplicates {summary.near_duplicates}, quarantined {len(summary.quarantined)}"
     ]
     lines += [
         f"  conflict: {c['path']} was given {c['given']!r}, is {c['label']!r}"
         for c in summary.conflicting
     ]
     lines += [f"  refused: {r['path']}: {r['reason']}" for r in summary.refused]
+    lines += [
+        f"  quarantined: {q['id'][:12]} is kept out of training, its near-duplicate "
+        f"{q['because'][:12]} is held out"
+        for q in summary.quarantined
+    ]
+    lines += [f"  note: {note}" for note in summary.notes]
     if summary.added + summary.known:
         return Answer(summary.as_json(), "\n".join(lines))
     first = summary.refused[0]
@@ -86,9 +93,61 @@ def show() -> Answer:
     text = table(["class", "train", "valid", "test", "all"], rows)
     text += (
         f"\n{found['changed']} of train and valid changed since the last verdict, "
-        f"{found['excluded']} excluded, {found['conflicts']} label conflicts"
+        f"{found['excluded']} excluded, {found['quarantined']} quarantined, "
+        f"{found['conflicts']} label conflicts"
     )
     return Answer(found, text)
+
+
+@command(dataset, "check")
+def check(
+    quarantine: Annotated[
+        bool,
+        typer.Option("--quarantine", help="Keep the training sample of every leak from training."),
+    ] = False,
+) -> Answer:
+    """What is wrong with the data, or may be: findings with a remedy each. Decodes every image."""
+    from toploss import findings
+    from toploss.home import Home
+
+    home = Home.open()
+    put = findings.set_leaks_aside(home) if quarantine else []
+    found = findings.check(home)
+    lines = [f"{len(put)} samples quarantined"] if quarantine else []
+    for one in found:
+        lines += [f"{one.severity}: {one.kind}: {one.words}", f"    {one.remedy}"]
+    counts = {level.value: 0 for level in findings.Severity}
+    for one in found:
+        counts[one.severity] += 1
+    lines.append(", ".join(f"{number} {level}s" for level, number in counts.items()))
+    data = {
+        "counts": counts,
+        "findings": [one.as_json() for one in found],
+        "quarantined": [one.as_json() for one in put],
+    }
+    return Answer(data, "\n".join(lines))
+
+
+@command(dataset, "diff")
+def diff(
+    a: Annotated[str, typer.Argument(help="A snapshot's fingerprint, a run or a version.")],
+    b: Annotated[str, typer.Argument(help="Another one, later.")],
+) -> Answer:
+    """What came, went or was relabelled from one snapshot to another."""
+    from toploss import difference
+    from toploss.home import Home
+
+    found = difference.between(Home.open(), a, b)
+    rows = [[label, *counts, counts[1] - counts[0]] for label, counts in found.classes.items()]
+    lines = [
+        f"{found.a[:12]} to {found.b[:12]}: added {len(found.added)}, removed "
+        f"{len(found.removed)}, relabelled {len(found.relabelled)}, moved {len(found.moved)}"
+    ]
+    lines += [f"  class {old} is called {new} now" for old, new in found.renamed]
+    for word, changes in (("relabelled", found.relabelled), ("moved", found.moved)):
+        lines += [f"  {word}: {one.id[:12]} {one.before} to {one.after}" for one in changes]
+    text = "\n".join([*lines, table(["class", "before", "after", "change"], rows)])
+    return Answer(found.as_json(), text)
 
 
 @command(dataset, "export")

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from toploss import classes, samples
+from toploss import classes, duplicates, samples
 from toploss.errors import BadInput, Broken, NotFound, ToplossError
 from toploss.home import Home
 from toploss.preprocess import SUFFIXES
@@ -39,6 +40,9 @@ class Summary:
     conflicts: int = 0  # known, but given with another label
     refused: list[dict[str, str]] = field(default_factory=list)  # path, reason
     conflicting: list[dict[str, str]] = field(default_factory=list)  # path, id, given, label
+    near_duplicates: int = 0  # added, each to the group of the sample it is nearest to
+    quarantined: list[dict[str, str]] = field(default_factory=list)  # id, because
+    notes: list[str] = field(default_factory=list)  # what may not have been meant
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,7 +80,7 @@ def from_folder(
             f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
             f"with one of {', '.join(SUFFIXES)}"
         )
-    summary = Summary(refused=refused)
+    summary = Summary(refused=refused, notes=_nested(files))
     return _take_in(_home(home), files, summary, on_conflict, actor, progress)
 
 
@@ -154,6 +158,21 @@ def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
                     refused.append({"path": str(file), "reason": reason})
 
 
+def _nested(files: list[File]) -> list[str]:
+    """Class folders whose sub-folders may have been meant as the classes."""
+    inner: dict[str, set[str]] = {}
+    for file in files:
+        folder = file.path.parent
+        if folder.name != file.label:
+            inner.setdefault(file.label, set()).add(folder.name)
+    return [
+        f"class {label!r} took in the images of its sub-folders {', '.join(sorted(names)[:5])}"
+        f"{', …' * (len(names) > 5)}; if those are the classes, import the folder {label!r} itself"
+        for label, names in inner.items()
+        if len(names) > 1
+    ]
+
+
 def _folders(top: Path) -> list[Path]:
     if not top.is_dir():
         return []
@@ -206,14 +225,27 @@ def _take_in(
 ) -> Summary:
     """Check and keep files side by side, write them down batch by batch, in their order."""
     done = 0
+    duplicates.fill(home)
     with ThreadPoolExecutor(home.settings.thread_count) as pool:
-        for batch in _batches(files):
-            kept = list(pool.map(lambda file: _keep(home, file), batch))
-            _record(home, batch, kept, summary, on_conflict, actor)
+        for batch, kept in _ahead(pool, home, files):
+            _record(home, batch, list(kept), summary, on_conflict, actor)
             done += len(batch)
             if progress:
                 progress(done, len(files))
     return summary
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, home: Home, files: list[File]
+) -> Iterator[tuple[list[File], Iterator[Kept | str]]]:
+    """The batches with their images; while one is written down, the next is being kept."""
+    started = None
+    for batch in _batches(files):
+        waiting, started = started, (batch, pool.map(partial(_keep, home), batch))
+        if waiting:
+            yield waiting
+    if started:
+        yield started
 
 
 def _keep(home: Home, file: File) -> Kept | str:
@@ -244,7 +276,11 @@ def _record(
     actor: str,
 ) -> None:
     with home.db.write() as connection:
-        for file, image in zip(batch, kept, strict=True):
+        pairs = list(zip(batch, kept, strict=True))
+        wanted = dict.fromkeys(file.label for file, image in pairs if isinstance(image, Kept))
+        ids = {label: classes.ensure(connection, label, actor) for label in wanted}
+        known = classes.load(connection)
+        for file, image in pairs:
             if isinstance(image, str):
                 summary.refused.append({"path": str(file.path), "reason": image})
                 continue
@@ -252,13 +288,16 @@ def _record(
                 connection,
                 home,
                 image,
-                classes.ensure(connection, file.label, actor),
+                ids[file.label],
                 actor=actor,
                 split=file.split,
                 on_conflict=on_conflict,
+                known=known,
             )
             summary.added += added.new
             summary.known += not added.new
+            summary.near_duplicates += added.joined is not None
+            summary.quarantined += [entry.as_json() for entry in added.quarantined]
             if added.conflict:
                 summary.conflicts += 1
                 summary.conflicting.append(

@@ -17,7 +17,10 @@ def post(house: House, data: bytes, label: str, name: str = "a.png") -> Any:
 def test_a_new_sample_a_known_one_and_a_conflict(house: House) -> None:
     new = post(house, picture(50), "red", "some/where/../digit 7.png")
     assert new.status_code == 201, new.text
-    assert new.json().keys() == {"id", "label", "split", "revision", "new", "conflict"}
+    assert new.json().keys() == {
+        *("id", "label", "split", "revision", "new", "conflict"),
+        *("near_duplicate_of", "quarantined"),
+    }
     assert new.json()["new"]
     known = post(house, picture(50), "red", "again.png")
     assert known.status_code == 200

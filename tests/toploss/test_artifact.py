@@ -194,3 +194,18 @@ def test_no_name_in_a_manifest_leads_out_of_the_folder(home, tmp_path):
 
     assert secret.read_bytes() == b"untouched"
     assert (tmp_path / "here" / "secret").read_bytes() == b"secret"
+
+
+def test_a_picture_is_taken_out_of_a_report_and_no_other():
+    one, other = "a" * 64, "b" * 64
+    report = "".join(
+        f'<figure data-sample="{sample}"><img src="data:,{sample}">\n<b>cat</b></figure>'
+        for sample in (one, other, one)
+    )
+
+    left = artifact.without_picture(report, one)
+
+    assert one not in left
+    assert left.count(artifact.ERASED) == 2
+    assert f'<figure data-sample="{other}"><img' in left
+    assert artifact.without_picture(report, "c" * 64) == report

@@ -48,6 +48,18 @@ def test_the_most_wrong_come_first_and_test_is_left_out(home, scored):
     assert (total, version) == (3, models.production(home).version)
 
 
+def test_the_fold_that_a_sample_was_held_out_in_is_kept(home, scored):
+    assert [item.fold for item in top(home)] == [None, None, None]
+    version = given.promoted(home, "cat", "dog")
+
+    with home.db.write() as connection:
+        found = np.array([[0.9, 0.1], [0.1, 0.9]], np.float32)
+        losses.keep(connection, version, scored[:2], found, folds=np.array([3, 0]))
+
+    assert [(item.id, item.fold) for item in top(home)] == [(scored[1], 0), (scored[0], 3)]
+    assert all(item.held_out for item in top(home))
+
+
 def test_filters(home, scored):
     assert [item.id for item in top(home, split="test")] == [scored[3]]
     assert [item.id for item in top(home, split="train")] == [scored[2]]

@@ -57,6 +57,27 @@ def png_header(width, height):
     )
 
 
+def png_of(depth, colour, row):
+    """A PNG of 8 × 8 pixels that Pillow does not write: each row as given, in PNG's own terms."""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, depth, colour, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress((b"\0" + row) * 8))
+        + chunk(b"IEND", b"")
+    )
+
+
+def without_adobe(jpeg):
+    """The JPEG without the marker that says how its colours are meant."""
+    at = jpeg.index(b"\xff\xee")
+    (length,) = struct.unpack(">H", jpeg[at + 2 : at + 4])
+    return jpeg[:at] + jpeg[at + 2 + length :]
+
+
+def cmyk(format, **options):
+    return saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), format, **options)
+
+
 def sixteen_bit(value):
     return Image.fromarray(np.full((8, 8), value, np.uint16))
 
@@ -93,7 +114,20 @@ def with_transparent_index():
         (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "TIFF"), RED),
         (saved(sixteen_bit(0xFFFF), "PNG"), WHITE),
         (saved(sixteen_bit(0x8080), "PNG"), (128, 128, 128)),
+        (saved(sixteen_bit(0x8080), "PNG", transparency=0x8080), WHITE),
+        (saved(sixteen_bit(0x8080), "PNG", transparency=0x8081), (128, 128, 128)),
+        (png_of(16, 2, struct.pack(">3H", 0xFFFF, 0x8080, 0) * 8), (255, 128, 0)),
+        (png_of(16, 4, struct.pack(">2H", 0x8080, 0xFFFF) * 8), (128, 128, 128)),
+        (png_of(16, 4, struct.pack(">2H", 0x8080, 0) * 8), WHITE),
+        (png_of(16, 6, struct.pack(">4H", 0, 0, 0, 0) * 8), WHITE),
+        (png_of(2, 0, b"\xaa\xaa"), (170, 170, 170)),
         (saved(sixteen_bit(0x8080), "TIFF"), (128, 128, 128)),
+        (saved(Image.fromarray(np.full((8, 8), 0x8080, ">u2")), "TIFF"), (128, 128, 128)),
+        (saved(Image.fromarray(np.full((8, 8), -5, np.int32)), "TIFF"), (0, 0, 0)),
+        (saved(Image.new("1", (8, 8), 1), "PNG", transparency=1), WHITE),
+        (saved(Image.new("LA", (8, 8), (0, 0)), "WEBP", lossless=True), WHITE),
+        (cmyk("JPEG", quality=95), RED),  # as Adobe writes it, inverted
+        (without_adobe(cmyk("JPEG", quality=95)), RED),
         (saved(Image.new("F", (8, 8), 0.5), "TIFF"), (128, 128, 128)),
         (saved(Image.new("F", (8, 8), float("nan")), "TIFF"), (0, 0, 0)),
         (saved(Image.new("I", (8, 8), 257 * 9), "TIFF"), (9, 9, 9)),

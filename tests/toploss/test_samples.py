@@ -18,7 +18,12 @@ def again(home, seed, label, on_conflict="keep"):
     with home.db.write() as connection:
         class_id = classes.ensure(connection, label, "importer")
         return samples.record(
-            connection, home, kept, class_id, actor="importer", on_conflict=on_conflict
+            connection,
+            home,
+            kept,
+            class_id,
+            actor="importer",
+            on_conflict=on_conflict,
         )
 
 

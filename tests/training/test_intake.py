@@ -1,15 +1,22 @@
 """Images in, from folders and tables; one bad file never stops the rest."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from sqlalchemy import select
 
+from demo import digits
 from tests.conftest import picture
-from toploss import samples, snapshots
+from tests.toploss import pictures
+from toploss import findings, samples, snapshots
 from toploss.errors import BadInput, NotFound
 from toploss.home import Home
+from toploss.schema import classes as classes_table
+from toploss.schema import likenesses
+from toploss.schema import samples as table
 from training import from_csv, from_df, from_folder
 
 
@@ -135,3 +142,90 @@ def test_a_data_frame(home: Home, tmp_path: Path) -> None:
     assert summary.added == 2
     assert len(summary.refused) == 1
     assert set(snapshots.overview(home)["classes"]) == {"3", "4"}
+
+
+def test_near_duplicates_across_given_splits_are_told(home: Home, tmp_path: Path) -> None:
+    copies = pictures.copies(pictures.scene(1))
+    folder_of(tmp_path / "in/train", cat=copies["png"], cat__jpg=copies["smaller"])
+    folder_of(tmp_path / "in/test", cat=copies["jpeg"])
+    folder_of(tmp_path / "more", cat__png=copies["darker"])
+
+    first = from_folder(tmp_path / "in", home=home)
+    second = from_folder(tmp_path / "more", home=home)
+
+    assert (first.added, first.near_duplicates) == (3, 1)
+    assert len(first.quarantined) == 2
+    assert len({entry["because"] for entry in first.quarantined}) == 1
+    assert second.near_duplicates == 1
+    assert snapshots.overview(home)["splits"]["test"] == 1
+    assert second.as_json()["notes"] == []
+
+
+def test_an_import_looks_at_what_was_there_before_likenesses_were(
+    home: Home, tmp_path: Path
+) -> None:
+    copies = pictures.copies(pictures.scene(1))
+    from_folder(folder_of(tmp_path / "old", cat=copies["png"]), home=home)
+    with home.db.write() as connection:
+        connection.execute(likenesses.delete())
+
+    summary = from_folder(folder_of(tmp_path / "new", cat=copies["jpeg"]), home=home)
+
+    assert summary.near_duplicates == 1
+
+
+def test_sub_folders_that_became_one_class_are_told(home: Home, tmp_path: Path) -> None:
+    for number, inner in enumerate(("cat", "dog", "cow")):
+        folder_of(tmp_path / "in/photos", **{inner: picture(number)})
+    folder_of(tmp_path / "in", owl=picture(7))
+    folder_of(tmp_path / "in/fox", spring=picture(8))
+
+    summary = from_folder(tmp_path / "in", home=home)
+
+    (note,) = summary.notes
+    assert note.startswith("class 'photos' took in the images of its sub-folders cat, cow, dog;")
+
+
+def test_groups_swallow_no_class_of_the_digits(home: Home, tmp_path: Path) -> None:
+    """Small, alike pictures, which collide under a perceptual hash: every second one."""
+    digits.make(tmp_path, split_seed=42, shares="70/15/15")
+    planted = (tmp_path / digits.PLANTED).read_text().splitlines()[1:]
+    true = {line.split(",")[0]: line.split(",")[3] for line in planted}
+
+    summary = from_folder(tmp_path / digits.DATA, home=home)
+
+    assert summary.added == 1597
+    assert summary.near_duplicates <= 8  # half a per cent
+    assert summary.quarantined == []
+    found = labels_by_group(home, true)
+    assert max(map(len, found)) == 2
+    assert all(len(set(labels)) == 1 for labels in found)
+
+
+def labels_by_group(home: Home, true: dict[str, str]) -> list[list[str]]:
+    """The true labels of the members of each group."""
+    groups: dict[str, list[str]] = {}
+    with home.db.read() as connection:
+        names = {row.id: row.name for row in connection.execute(select(classes_table))}
+        for row in connection.execute(select(table)):
+            groups.setdefault(row.group_id, []).append(true.get(row.id, names[row.class_id]))
+    return list(groups.values())
+
+
+TRASHNET = Path(__file__).parents[3] / "shared/data/trashnet-160"
+
+
+@pytest.mark.skipif(not TRASHNET.is_dir(), reason="needs trashnet-160 in ../shared/data")
+def test_photographs(home: Home) -> None:
+    """The known pairs of one picture in two classes, and the successive shots of one thing."""
+    summary = from_folder(TRASHNET, home=home)
+
+    assert (summary.added, summary.conflicts) == (2524, 3)
+    assert 20 <= summary.near_duplicates <= 30
+    found = findings.check(home)
+    assert Counter(one.kind for one in found) == {"label-conflict": 3, "near-duplicate": 1}
+    words = " ".join(one.words for one in found)
+    for one, other in (("metal91", "glass115"), ("plastic332", "glass389")):
+        assert f"{other}.jpg and {one}.jpg are the same bytes, labelled 'glass' (kept)" in words
+    assert "glass176.jpg and plastic152.jpg" in words
+    assert "largest of 2" in words

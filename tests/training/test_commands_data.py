@@ -1,0 +1,74 @@
+"""The commands on the data set, from the line that is typed to its answer."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.toploss import given, pictures
+from tests.toploss.test_duplicates import add
+from toploss import decisions, snapshots
+from toploss.home import Home
+from toploss.splits import Split
+from training.cli import app
+
+
+@pytest.fixture
+def run(home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TOPLOSS_HOME", str(home.settings.home))
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def test_check_reports_and_mends_leaks_when_asked(home: Home, run) -> None:
+    copies = pictures.copies(pictures.scene(1))
+    add(home, copies["png"], "cat", Split.VALID)
+    add(home, copies["jpeg"], "dog", Split.TEST)
+
+    told, data = run("dataset", "check"), run("dataset", "check", "--json")
+
+    assert (told.exit_code, data.exit_code) == (0, 0)
+    assert "warning: leak: x.png (cat) in valid and x.png (dog) in test" in told.output
+    found = json.loads(data.stdout)
+    assert found["counts"] == {"error": 0, "warning": 4, "note": 0}
+    assert {entry["kind"] for entry in found["findings"]} == {"label-conflict", "leak", "too-few"}
+    assert set(found["findings"][0]) == {"kind", "severity", "words", "remedy", "samples"}
+    assert json.loads(run("dataset", "check", "--quarantine", "--json").stdout)["quarantined"] == []
+
+
+def test_check_of_an_empty_home(run) -> None:
+    assert run("dataset", "check").output.strip() == "0 errors, 0 warnings, 0 notes"
+
+
+def test_diff(home: Home, run) -> None:
+    added = given.two_classes(home, each=8)
+    first = snapshots.freeze(home).fingerprint
+    decisions.decide(home, added[0].id, "relabel", label="dog", revision=1, actor="ann")
+    second = snapshots.freeze(home).fingerprint
+
+    told, data = (
+        run("dataset", "diff", first[:8], second),
+        run("dataset", "diff", first, second, "--json"),
+    )
+
+    assert told.exit_code == 0
+    assert "added 0, removed 0, relabelled 1, moved 0" in told.output
+    assert f"relabelled: {added[0].id[:12]} cat to dog" in told.output
+    assert json.loads(data.stdout)["classes"] == {"cat": {"a": 8, "b": 7}, "dog": {"a": 8, "b": 9}}
+    unknown = run("dataset", "diff", first, "nothing")
+    assert unknown.exit_code == 4
+    assert "no snapshot, run or version 'nothing'" in unknown.stderr
+
+
+def test_an_import_tells_of_near_duplicates(home: Home, run, tmp_path: Path) -> None:
+    copies = pictures.copies(pictures.scene(1))
+    for split, kind in (("train", "png"), ("test", "jpeg")):
+        folder = tmp_path / split / "cat"
+        folder.mkdir(parents=True)
+        (folder / f"{kind}.png").write_bytes(copies[kind])
+
+    told = run("import", str(tmp_path))
+
+    assert "near-duplicates 0, quarantined 1" in told.output
+    assert "is kept out of training, its near-duplicate" in told.output
+    assert "1 quarantined" in run("dataset", "show").output

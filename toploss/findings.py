@@ -1,0 +1,322 @@
+"""The check of the data set: what is wrong, or may be, and what to do about it. It changes nothing
+but the likenesses that it fills in."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, select
+
+from toploss import classes, duplicates, likeness, preprocess, quarantine
+from toploss.classes import Classes
+from toploss.duplicates import Near
+from toploss.errors import ToplossError
+from toploss.home import Home
+from toploss.likeness import Floats
+from toploss.quarantine import Quarantined
+from toploss.schema import sample_events, samples
+from toploss.splits import Split
+
+# The largest class over the smallest: from there on, to guess the large one pays.
+IMBALANCE = 5.0
+# Under so many a class is learned by heart, and its recall is known to no better than ±0.3 (the
+# 95 % interval of Wilson at a recall of a half).
+FEW = {Split.TRAIN: 20, Split.VALID: 8, Split.TEST: 8}
+TINY = 16  # pixels of the shorter side
+ODD_ASPECT = 2.0  # times the usual aspect ratio, or its inverse
+SWALLOWED = 0.2  # share of a class in one group of near-duplicates
+FEATURES_ALIKE = 0.95  # cosine of SqueezeNet's mean features; docs/data.md has the figures
+
+
+class Severity(StrEnum):
+    ERROR = "error"  # makes figures wrong
+    WARNING = "warning"  # probably hurts
+    NOTE = "note"  # worth a look
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was found."""
+
+    kind: str
+    severity: Severity
+    words: str
+    remedy: str
+    samples: tuple[str, ...] = ()  # ids
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "samples": list(self.samples)}
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The data set as one transaction sees it."""
+
+    rows: list[Row[Any]]  # in order of arrival
+    known: Classes
+    conflicts: list[Row[Any]]  # events
+    pairs: list[tuple[Row[Any], Near]]  # near-duplicates, the later one first
+
+    def label(self, class_id: int) -> str:
+        return repr(self.known.names[class_id])
+
+    def taking_part(self) -> list[Row[Any]]:
+        return [row for row in self.rows if quarantine.state(row) == "active"]
+
+
+def check(home: Home) -> list[Finding]:
+    """Everything that is found, the gravest first. Decodes every stored image: minutes for
+    a hundred thousand."""
+    duplicates.fill(home)
+    with home.db.read() as connection:
+        pool = _load(connection)
+    found = [*_corrupt(home, pool.rows), *_conflicts(pool), *_near_duplicates(pool)]
+    found += [*_leaks(pool), *_swallowed(pool), *_imbalance(pool), *_too_few(pool)]
+    found += [*_odd_sizes(pool), *_alike_names(pool.known)]
+    order = list(Severity)
+    return sorted(found, key=lambda one: order.index(one.severity))
+
+
+def set_leaks_aside(home: Home) -> list[Quarantined]:
+    """Quarantine the training sample of every leaking pair: those of before 0.2.0, too."""
+    duplicates.fill(home)
+    put: dict[str, Quarantined] = {}
+    with home.db.read() as connection:  # minutes, where there are many: no writer waits for it
+        for row, one in duplicates.pairs(connection):
+            if not one.quarantined and row.quarantined_by is None:
+                for entry in quarantine.leaking(row.id, Split(row.split), [one]):
+                    put.setdefault(entry.id, entry)
+    with home.db.write() as connection:
+        quarantine.put(connection, put.values())
+    return list(put.values())
+
+
+def by_features(
+    home: Home, sample_ids: Sequence[str], features: Floats, threshold: float = FEATURES_ALIKE
+) -> list[Finding]:
+    """Pairs across the splits that a network's body takes for one picture and the hash does not:
+    mirrored, turned, or cropped by more than a few per cent. Proposals: no split changes.
+
+    Args:
+        features: float32, (n, d), of the samples in their order.
+    """
+    with home.db.read() as connection:
+        pool = _load(connection, with_pairs=False)
+    rows = {row.id: row for row in pool.rows}
+    found = []
+    for first, second, cosine in likeness.similar_features(features, threshold):
+        one, other = rows[sample_ids[first]], rows[sample_ids[second]]
+        if one.group_id == other.group_id or one.split == other.split:
+            continue
+        found.append(
+            Finding(
+                kind="leak",
+                severity=Severity.NOTE,
+                words=f"{_named(one, pool)} and {_named(other, pool)} look alike to the network "
+                f"(cosine {cosine:.3f}) and stand in {one.split} and {other.split}",
+                remedy="look at both; if they are one picture, exclude the one in train",
+                samples=(one.id, other.id),
+            )
+        )
+    return found
+
+
+def _load(connection: Connection, *, with_pairs: bool = True) -> _Pool:
+    return _Pool(
+        rows=list(connection.execute(select(samples).order_by(samples.c.seq)).all()),
+        known=classes.load(connection),
+        conflicts=list(
+            connection.execute(select(sample_events).where(sample_events.c.kind == "conflict"))
+        ),
+        pairs=list(duplicates.pairs(connection)) if with_pairs else [],
+    )
+
+
+def _corrupt(home: Home, rows: list[Row[Any]]) -> Iterator[Finding]:
+    def damage(row: Row[Any]) -> str | None:
+        try:
+            preprocess.verify(home.blobs.get_image(row.id), home.limits)
+        except ToplossError as exc:
+            return str(exc)
+        return None
+
+    with ThreadPoolExecutor(home.settings.thread_count) as pool:
+        for row, reason in zip(rows, pool.map(damage, rows), strict=True):
+            if reason:
+                yield Finding(
+                    kind="corrupt",
+                    severity=Severity.ERROR,
+                    words=f"{row.name}: {reason}",
+                    remedy="restore the storage from a back-up, import the file again, or "
+                    "exclude the sample",
+                    samples=(row.id,),
+                )
+
+
+def _conflicts(pool: _Pool) -> Iterator[Finding]:
+    """The same bytes came under two labels, and no reviewer has decided."""
+    rows = {row.id: row for row in pool.rows}
+    for event in pool.conflicts:
+        row = rows[event.sample_id]
+        given = pool.label(event.class_id)
+        decided = row.decision is not None and row.decision != "skip"
+        if decided or given == pool.label(row.class_id):
+            continue
+        name = (event.evidence or {}).get("name", "another file")
+        yield Finding(
+            kind="label-conflict",
+            severity=Severity.ERROR,
+            words=f"{row.name} and {name} are the same bytes, labelled "
+            f"{pool.label(row.class_id)} (kept) and {given}",
+            remedy="confirm or relabel the sample in the review",
+            samples=(row.id,),
+        )
+
+
+def _near_duplicates(pool: _Pool) -> Iterator[Finding]:
+    for row, one in pool.pairs:
+        if row.class_id != one.class_id and row.state == one.state == "active":
+            earlier = next(other for other in pool.rows if other.seq == one.seq)
+            yield Finding(
+                kind="label-conflict",
+                severity=Severity.WARNING,
+                words=f"{_named(earlier, pool)} and {_named(row, pool)} show the same picture "
+                f"under two labels (similarity {one.similarity:.3f})",
+                remedy="relabel one of them in the review, or confirm both",
+                samples=(earlier.id, row.id),
+            )
+    groups = [members for members in _groups(pool).values() if len(members) > 1]
+    if groups:
+        members = sum(map(len, groups))
+        yield Finding(
+            kind="near-duplicate",
+            severity=Severity.NOTE,
+            words=f"{members} samples are near-duplicates, in {len(groups)} groups, the largest "
+            f"of {max(map(len, groups))}; each group stands in one split",
+            remedy="nothing needs to be done",
+            samples=tuple(row.id for group in groups for row in group),
+        )
+
+
+def _leaks(pool: _Pool) -> Iterator[Finding]:
+    rows = {row.seq: row for row in pool.rows}
+    for row, one in pool.pairs:
+        earlier = rows[one.seq]
+        states = {quarantine.state(row), quarantine.state(earlier)}
+        if row.split == earlier.split or states != {"active"}:
+            continue
+        trained = Split.TRAIN in (row.split, earlier.split)
+        yield Finding(
+            kind="leak",
+            severity=Severity.ERROR if trained else Severity.WARNING,
+            words=f"{_named(earlier, pool)} in {earlier.split} and {_named(row, pool)} in "
+            f"{row.split} show the same picture (similarity {one.similarity:.3f})",
+            remedy="`toploss dataset check --quarantine` keeps the training one out of training"
+            if trained
+            else "exclude one of the two",
+            samples=(earlier.id, row.id),
+        )
+
+
+def _swallowed(pool: _Pool) -> Iterator[Finding]:
+    of_class = Counter(row.class_id for row in pool.taking_part())
+    for members in _groups(pool).values():
+        for class_id, number in Counter(row.class_id for row in members).items():
+            if number > 1 and number >= SWALLOWED * of_class[class_id] and of_class[class_id] >= 10:
+                yield Finding(
+                    kind="near-duplicate",
+                    severity=Severity.WARNING,
+                    words=f"{number} of the {of_class[class_id]} samples of "
+                    f"{pool.label(class_id)} are near-duplicates of each other, and all stand in "
+                    f"{members[0].split}",
+                    remedy="import pictures of the class that differ more",
+                    samples=tuple(row.id for row in members if row.class_id == class_id),
+                )
+
+
+def _imbalance(pool: _Pool) -> Iterator[Finding]:
+    counts = Counter(row.class_id for row in pool.taking_part())
+    if len(counts) < 2:
+        return
+    (large, most), (small, least) = counts.most_common(1)[0], counts.most_common()[-1]
+    if most >= IMBALANCE * least:
+        yield Finding(
+            kind="imbalance",
+            severity=Severity.WARNING,
+            words=f"{pool.label(large)} has {most} samples, {pool.label(small)} {least}: "
+            f"{most / least:.1f} times as many",
+            remedy=f"import more of {pool.label(small)}, and judge by the recall of each class",
+        )
+
+
+def _too_few(pool: _Pool) -> Iterator[Finding]:
+    counts = Counter((row.class_id, row.split) for row in pool.taking_part())
+    for class_id in sorted({pool.known.ids[name] for name in pool.known.open}):
+        short = [
+            f"{counts[class_id, split]} in {split} ({fewest} wanted)"
+            for split, fewest in FEW.items()
+            if counts[class_id, split] < fewest
+        ]
+        if short:
+            yield Finding(
+                kind="too-few",
+                severity=Severity.WARNING,
+                words=f"{pool.label(class_id)} has {', '.join(short)}",
+                remedy="import more of the class",
+            )
+
+
+def _odd_sizes(pool: _Pool) -> Iterator[Finding]:
+    rows = pool.taking_part()
+    tiny = [row for row in rows if min(row.width, row.height) < TINY]
+    if tiny:
+        yield Finding(
+            kind="odd-size",
+            severity=Severity.NOTE,
+            words=f"{len(tiny)} pictures have fewer than {TINY} pixels on their shorter side",
+            remedy="look at them: icons and thumbnails show little",
+            samples=tuple(row.id for row in tiny),
+        )
+    aspects = np.log([row.width / row.height for row in rows])
+    away = np.abs(aspects - np.median(aspects)) if rows else aspects
+    odd = [row for row, far in zip(rows, away, strict=True) if far > np.log(ODD_ASPECT)]
+    if odd:
+        usual = float(np.exp(np.median(aspects)))
+        yield Finding(
+            kind="odd-size",
+            severity=Severity.NOTE,
+            words=f"{len(odd)} pictures are more than {ODD_ASPECT:g} times as wide or as high as "
+            f"is usual (width over height {usual:.2f}); the square squeezes them",
+            remedy="look at them: panoramas, strips and screenshots may not belong",
+            samples=tuple(row.id for row in odd),
+        )
+
+
+def _alike_names(known: Classes) -> Iterator[Finding]:
+    alike = defaultdict(list)
+    for name in known.open:
+        alike[re.sub(r"[\s_-]+", "", name).casefold()].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            yield Finding(
+                kind="alike-names",
+                severity=Severity.WARNING,
+                words=f"the classes {', '.join(map(repr, names))} differ in case or spaces alone",
+                remedy=f"`toploss classes merge '{names[0]}' into '{names[1]}'`, if they are one",
+            )
+
+
+def _groups(pool: _Pool) -> dict[str, list[Row[Any]]]:
+    groups = defaultdict(list)
+    for row in pool.taking_part():
+        groups[row.group_id].append(row)
+    return groups
+
+
+def _named(row: Row[Any], pool: _Pool) -> str:
+    return f"{row.name} ({pool.known.names[row.class_id]})"
