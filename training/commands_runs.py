@@ -1,12 +1,11 @@
-"""Commands on trainings: now, queued, dispatched."""
+"""Commands on runs: asked for, dispatched, looked at, taken up again."""
 
-import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from training.edge import REFUSED, Answer, command, table, when
+from training.edge import FAILED, Answer, command, table, when
 
 top = typer.Typer()
 runs = typer.Typer(no_args_is_help=True, help="Trainings.")
@@ -19,82 +18,6 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(top)
     app.add_typer(runs, name="runs")
     app.add_typer(retraining, name="retraining")
-
-
-def _default(name: str) -> str:
-    return f"Default: TOPLOSS_TRAIN_{name}."
-
-
-@command(top, "train")
-def train(
-    arch: Annotated[
-        str | None, typer.Option(help=f"torchvision's name. {_default('ARCH')[:-1]}, resnet34.")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="default|none|FILE",
-            help="ImageNet's, random (both stages then train all layers), or a file. "
-            f"{_default('WEIGHTS')[:-1]}, default.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(help=f"Side of the images in pixels. {_default('SIZE')[:-1]}, 224."),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help=f"Images in a step. {_default('BATCH_SIZE')[:-1]}, 64.")
-    ] = None,
-    epochs_head: Annotated[
-        int | None, typer.Option(help=f"Epochs of stage one. {_default('EPOCHS_HEAD')[:-1]}, 4.")
-    ] = None,
-    epochs_all: Annotated[
-        int | None, typer.Option(help=f"Epochs of stage two. {_default('EPOCHS_ALL')[:-1]}, 2.")
-    ] = None,
-    lr: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|X",
-            help=f"The rate finder's, or stage one's peak. {_default('LR')[:-1]}, auto.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help=f"The training's seed. {_default('SEED')[:-1]}, 42.")
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        typer.Option(
-            "--flip/--no-flip", help=f"Mirror training images. {_default('FLIP')[:-1]}, yes."
-        ),
-    ] = None,
-    no_promote: Annotated[
-        bool, typer.Option("--no-promote", help="Publish and judge, but leave production.")
-    ] = False,
-) -> Answer:
-    """Train once, here and now: freeze the data, two stages, publish, ask the gate."""
-    from toploss.home import Home
-    from training.fitting import fit
-
-    home = Home.open()
-    settings: dict[str, Any] = {
-        "arch": arch,
-        "weights": weights,
-        "size": size,
-        "batch_size": batch_size,
-        "epochs_head": epochs_head,
-        "epochs_all": epochs_all,
-        "lr": _rate(lr),
-        "seed": seed,
-        "flip": flip,
-    }
-    result = fit(home=home, promote=not no_promote, watch=_bar(), **settings)
-    if result.gate["promoted"] or no_promote:
-        return Answer(vars(result), _told(result))
-    complaint = (
-        f"version {result.version} was {result.gate['outcome']}; "
-        f"`toploss models promote {result.version}` promotes it all the same"
-    )
-    return Answer(vars(result), _told(result), REFUSED, complaint)
 
 
 @command(top, "retrain")
@@ -200,6 +123,55 @@ def cancel(run: RunId) -> Answer:
     return Answer({"id": run, "state": found["state"]}, f"run {run} is {state}")
 
 
+@command(runs, "resume")
+def resume_run(run: RunId) -> Answer:
+    """Go on with a run that failed or was stopped, from its last checkpoint, here and now."""
+    from training.commands_train import answered, bar
+    from training.fitting import resume
+
+    return answered(resume(run, watch=bar()))
+
+
+@command(runs, "replay")
+def replay(run: RunId) -> Answer:
+    """Train again from a run's snapshot and settings, and compare; nothing is kept."""
+    from toploss.home import Home
+    from training.commands_train import bar
+    from training.replay import replay
+    from training.watching import Watching
+
+    found = replay(Home.open(), run, Watching(bar()))
+    text = f"run {run}: {found.words}"
+    return Answer(found.as_json(), text, 0 if found.equal else FAILED, text)
+
+
+@command(runs, "report")
+def report(
+    run: RunId,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it. Default: report-RUN.html, here.")
+    ] = None,
+) -> Answer:
+    """Write a run's report, one HTML page, to a file."""
+    from toploss import models
+    from toploss import runs as queue
+    from toploss.artifact import REPORT
+    from toploss.errors import NotFound
+    from toploss.home import Home
+
+    home = Home.open()
+    found = queue.show(home, run)
+    if found["version"] is None:
+        raise NotFound(
+            f"run {run} is {found['state']} and has no report: it has made no version; "
+            "`toploss runs show` says what is known of it"
+        )
+    file = out or Path(f"report-{run}.html")
+    version = models.get(home, found["version"])
+    file.write_bytes(home.blobs.get(f"{version.path}/{REPORT}"))
+    return Answer({"id": run, "report": str(file)}, f"{file} is written; open it in a browser")
+
+
 @command(retraining, "status")
 def status() -> Answer:
     """Whether a retraining is due, and why or why not."""
@@ -230,50 +202,3 @@ def resume() -> Answer:
 
     policy.resume(Home.open(), actor="local")
     return Answer({"paused": False}, "runs start automatically again")
-
-
-def _rate(text: str | None) -> float | str | None:
-    if text is None or text == "auto":
-        return text
-    try:
-        return float(text)
-    except ValueError as exc:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number nor auto; give one of them", param_hint="--lr"
-        ) from exc
-
-
-def _told(result: Any) -> str:
-    valid, test = (result.metrics[split] for split in ("valid", "test"))
-    return (
-        f"run      {result.run}\n"
-        f"version  {result.version}\n"
-        f"valid    accuracy {valid['accuracy']:.4f}, loss {valid['loss']:.4f}\n"
-        f"test     accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}\n"
-        f"gate     {result.gate['verdict']}: {result.gate['reason']}\n"
-        f"         {result.gate['outcome']}"
-    )
-
-
-def _bar() -> Callable[[str, float], None]:
-    """A bar per stage on standard error, and only on a terminal."""
-    if not sys.stderr.isatty():
-        return lambda *_: None
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True), transient=True)
-    tasks: dict[str, Any] = {}
-
-    def follow(stage: str, done: float) -> None:
-        if stage not in tasks:
-            for task in tasks.values():
-                bar.remove_task(task)
-            tasks.clear()
-            tasks[stage] = bar.add_task(stage, total=1.0)
-            bar.start()
-        bar.update(tasks[stage], completed=done)
-        if stage == "publish":
-            bar.stop()
-
-    return follow

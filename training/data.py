@@ -1,7 +1,8 @@
-"""A snapshot's pictures, and fastai's loaders over them."""
+"""A training's pictures, and fastai's loaders over them."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.preprocess import IMAGENET_MEAN, IMAGENET_STD, decode
-from toploss.snapshots import Row, Snapshot
+from toploss.snapshots import Row
+from training.ranks import ALONE, Ranks
 
 CACHE_BYTES = 2**30  # decoded pictures kept in memory; what does not fit is decoded every time
 
@@ -46,49 +48,94 @@ class Pictures:
                 done(number)
 
 
-class Split(torch.utils.data.Dataset[Any]):
-    """One split as fastai takes it: (TensorImage uint8, TensorCategory)."""
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What one training learns from and is watched on."""
 
-    def __init__(self, pictures: Pictures, snapshot: Snapshot, split: str) -> None:
-        self._pictures = pictures
-        self._rows = snapshot.of_split(split)
-        self._places = {label: place for place, label in enumerate(snapshot.labels)}
-        self.split_idx = 0 if split == "train" else 1  # 0: fastai's transforms augment
+    pictures: Pictures
+    labels: tuple[str, ...]  # in the order of the network's outputs
+    train: Sequence[Row]
+    valid: Sequence[Row]
+
+    def places(self, rows: Sequence[Row]) -> npt.NDArray[np.intp]:
+        """The rows' labels as places in the network's output."""
+        place = {label: number for number, label in enumerate(self.labels)}
+        return np.array([place[row.label] for row in rows], np.intp)
+
+
+class _Split(torch.utils.data.Dataset[Any]):
+    """Rows as fastai takes them: (TensorImage uint8, TensorCategory)."""
+
+    def __init__(self, material: Material, rows: Sequence[Row], *, augment: bool) -> None:
+        self._pictures = material.pictures
+        self._ids = [row.id for row in rows]
+        self._places = material.places(rows)
+        self.split_idx = 0 if augment else 1  # 0: fastai's transforms augment
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         from fastai.vision.all import TensorCategory, TensorImage
 
-        row = self._rows[index]
-        picture = torch.from_numpy(self._pictures[row.id])
-        return TensorImage(picture), TensorCategory(self._places[row.label])
+        picture = torch.from_numpy(self._pictures[self._ids[index]])
+        return TensorImage(picture), TensorCategory(int(self._places[index]))
 
 
-def loaders(pictures: Pictures, snapshot: Snapshot, plan: Plan, device: str) -> Any:
+def loader_type(material: Material, plan: Plan, ranks: Ranks = ALONE) -> Any:
+    """fastai's TfmdDL, in the order that the plan asks for: training images as they are shuffled,
+    or drawn so that every class comes as often; of each batch, the share of this process."""
+    from fastai.vision.all import TfmdDL
+
+    places = material.places(material.train)
+    weights = 1 / np.bincount(places)[places]
+
+    class Shuffled(TfmdDL):  # type: ignore[misc]  # fastai is untyped
+        def get_idxs(self) -> Any:
+            order = super().get_idxs()
+            if not self.shuffle:
+                return order
+            if plan.balance:
+                order = self.rng.choices(range(self.n), weights, k=self.n)
+            if ranks.alone:
+                return order
+            whole = np.array(order[: len(self) * self.bs * ranks.world])
+            return whole.reshape(-1, ranks.world, self.bs)[:, ranks.rank].ravel().tolist()
+
+        def __len__(self) -> int:
+            if not self.shuffle or ranks.alone:
+                return int(super().__len__())
+            return int(self.n // (self.bs * ranks.world))
+
+    return Shuffled
+
+
+def loaders(
+    material: Material, plan: Plan, device: str, *, workers: int = 0, ranks: Ranks = ALONE
+) -> Any:
     """fastai's DataLoaders: train shuffled and augmented, valid as it is.
 
-    The random state must be seeded before: the loaders draw their own seeds from it.
+    Args:
+        workers: processes that decode; any number gives the same batches, for what is random
+            happens to whole batches, here.
+        ranks: processes that train together: each gets its share of every training batch, and
+            the whole of valid.
     """
     from fastai.vision.all import DataLoaders, IntToFloatTensor, Normalize, aug_transforms
 
-    train, valid = (Split(pictures, snapshot, split) for split in ("train", "valid"))
-    made = DataLoaders.from_dsets(
-        train,
-        valid,
+    made: Any = DataLoaders.from_dsets(
+        _Split(material, material.train, augment=True),
+        _Split(material, material.valid, augment=False),
+        dl_type=loader_type(material, plan, ranks),
         # A batch larger than the training set gives fastai no batch at all, and a silent nan.
-        bs=min(plan.batch_size, len(train)),
+        bs=ranks.share(min(plan.batch_size, len(material.train))),
         val_bs=plan.batch_size,
         after_batch=[
             IntToFloatTensor(),
             *aug_transforms(do_flip=plan.flip, size=plan.size),
             Normalize.from_stats(IMAGENET_MEAN, IMAGENET_STD, cuda=device == "cuda"),
         ],
-        num_workers=0,  # the pictures are decoded already
+        num_workers=workers,
         device=torch.device(device),
     )
-    # fastai draws random numbers when it first asks how many inputs a batch has: now, and not in a
-    # training that a rate finder may or may not have come before.
-    assert all(loader.n_inp == 1 for loader in made)
     return made

@@ -10,7 +10,8 @@ from toploss.errors import Cancelled, Fenced, ToplossError
 from toploss.home import Home
 from toploss.runs import Lease
 from training import recipe
-from training.recipe import Epoch, Finder
+from training.finder import STEPS, Finder
+from training.recipe import Epoch
 
 log = logging.getLogger("toploss.run")
 
@@ -63,13 +64,19 @@ class Diary(recipe.Follower):
         self._stage, self._epochs = "", 0
         self._history: list[dict[str, Any]] = []
 
+    def recall(self, history: list[Epoch]) -> None:
+        """The epochs that an earlier attempt has done, and that are not done again."""
+        self._history = [vars(epoch) for epoch in history]
+        last = history[-1]
+        log.info("going on after epoch %d of %s", last.epoch, last.stage)
+
     def stage(self, name: str, epochs: int, rate: str) -> None:
         self._stage, self._epochs = name, epochs
         self.enter(name, epochs=epochs)
         if epochs:
             log.info("%s: %d epochs at rate %s", name, epochs, rate)
         elif name == recipe.FINDER:
-            log.info("%s: %d steps", name, recipe.FINDER_STEPS)
+            log.info("%s: %d steps", name, STEPS)
 
     def enter(self, name: str, **fields: Any) -> None:
         """A stage of the run begins."""
@@ -87,14 +94,19 @@ class Diary(recipe.Follower):
         self._history.append(vars(epoch))
         runs.note(self._home, self._lease, epoch=epoch.epoch, history=self._history)
         log.info(
-            "%s: epoch %d of %d, train loss %.4f, valid loss %.4f, valid accuracy %.4f",
+            "%s: epoch %d of %d, train loss %.4f, plain %.4f, valid loss %.4f, valid accuracy %.4f",
             epoch.stage,
             epoch.epoch,
             self._epochs,
             epoch.train_loss,
+            epoch.plain_loss,
             epoch.valid_loss,
             epoch.accuracy,
         )
+
+    def parted(self, images: int) -> None:
+        plan = runs.show(self._home, self._lease.run)["settings"]
+        runs.note(self._home, self._lease, plan=plan | {"part": images})
 
     def finder(self, finder: Finder) -> None:
         runs.note(self._home, self._lease, finder=vars(finder))

@@ -39,8 +39,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], No
                 answer = function(*args, **kwargs)
             except KeyboardInterrupt:
                 _fail("interrupted", 130)
-            except typer.BadParameter:
-                raise  # wrong usage, told as Typer tells it
+            except (typer.BadParameter, typer.Exit):
+                raise  # wrong usage, told as Typer tells it; or an end without a word
             except Exception as exc:  # the edge: every error becomes a line and a code
                 if debug:
                     traceback.print_exc()

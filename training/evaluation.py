@@ -12,8 +12,9 @@ from toploss.network import Network
 from toploss.preprocess import Preprocessing, normalise
 from toploss.snapshots import Row
 from training.data import Pictures
+from training.memory import in_portions
 
-BATCH = 64
+BATCH = 32
 
 # uint8 (n, 3, s, s) to float32 (n, classes): a network in training's hands, or an engine.
 Model = Callable[[npt.NDArray[np.uint8]], Probabilities]
@@ -33,10 +34,13 @@ def reference(network: Network, preprocessing: Preprocessing, device: str) -> Mo
 
 def predicted(model: Model, pictures: Pictures, rows: Sequence[Row]) -> Probabilities:
     """Probabilities of a model for rows of a snapshot: float32, (n, classes), unaugmented."""
-    batches = [
-        model(pictures.stack(rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)
-    ]
-    return np.concatenate(batches)
+    made: list[Probabilities] = []
+
+    def judge(start: int, stop: int) -> None:
+        made.append(model(pictures.stack(rows[start:stop])))
+
+    in_portions(len(rows), BATCH, judge)
+    return np.concatenate(made)
 
 
 def places(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.intp]:

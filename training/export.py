@@ -17,6 +17,7 @@ from toploss.artifact import GOLDEN, ONNX, WEIGHTS, Loaded
 from toploss.engine import Engine, OnnxEngine, Probabilities, TorchEngine
 from toploss.errors import Broken
 from toploss.network import Exported, Network
+from toploss.novelty import Bank
 
 # Largest difference of a probability between training and an engine. Measured: around 1e-6 for
 # fp32 on the CPU; a wrong resize or a lost normalisation shows as 1e-2 and more.
@@ -67,6 +68,11 @@ def write_golden(images: npt.NDArray[np.uint8], probabilities: Probabilities, pa
         },
         path,
     )
+
+
+def write_features(bank: Bank, path: Path) -> None:
+    """The bank as `toploss.novelty.read` takes it."""
+    save_arrays(bank.as_arrays(), path)
 
 
 def write(

@@ -4,54 +4,47 @@ Stage one trains the head on the frozen body, by one-cycle at the found rate or 
 unfreezes and trains all layers by one-cycle at `slice(1e-6, rate / 10)`. (Howard and Gugger,
 "fastai: A Layered API for Deep Learning", 2020; Smith, "Super-Convergence", 2018, for one-cycle.)
 From scratch nothing is frozen: a random body that stands still spoils the recipe.
+
+A frozen body makes the same features of a picture in every epoch: they are made once and kept,
+and the head learns from them, unaugmented.
 """
 
-import logging
 import math
 import statistics
 import tempfile
-import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
+from toploss.engine import Probabilities, softmax
+from toploss.errors import ToplossError
 from toploss.network import Network
 from toploss.plan import Plan
-from training import randomness
+from toploss.preprocess import Preprocessing
+from training import evaluation, features, randomness
+from training.checkpoints import Forgetful, Keeper, Moment
+from training.data import Material, loaders
+from training.features import Features
+from training.finder import FALLBACK_RATE, Finder, find_rate
+from training.ranks import ALONE, Ranks
+from training.trained import STAGE_ONE, STAGE_TWO, Epoch, Trained
 
-log = logging.getLogger(__name__)
-
-FALLBACK_RATE = 3e-3  # the course's, for a head on a pretrained body
 LOWEST_RATE = 1e-6  # of the earliest layers in stage two
-FINDER_STEPS = 100  # fewer make the suggestions unstable
-SUGGESTED_WITHIN = (1e-5, 1e-1)  # what a sweep says beyond this is not believed
-
-FINDER, STAGE_ONE, STAGE_TWO = "lr-find", "stage-1", "stage-2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What an epoch showed."""
-
-    stage: str
-    epoch: int  # within the stage, from 1
-    train_loss: float  # fastai's: smoothed, augmented, under dropout
-    valid_loss: float  # nats
-    accuracy: float  # on valid
+PLAIN_IMAGES = 256  # of train, on which the plain training loss is judged
+UPDATES = 20  # steps of a stage whose updates are measured, about
+FINDER = "lr-find"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finder:
-    """The rate finder's sweep and what was made of it."""
+class Diverged(ToplossError):
+    """The training loss is no number any more."""
 
-    rates: list[float]
-    losses: list[float]  # smoothed, nats
-    suggestions: dict[str, float]
-    chosen: float
-    why: str
+    def __init__(self, message: str, trained: Trained) -> None:
+        super().__init__(message)
+        self.trained = trained  # up to there
 
 
 class Follower(Protocol):
@@ -66,152 +59,332 @@ class Follower(Protocol):
 
     def finder(self, finder: Finder) -> None: ...
 
+    def parted(self, images: int) -> None:
+        """Memory was short: so many images go through the network at once from now on."""
 
-@dataclass
-class Trained:
-    """What a recipe leaves beside the network that it trained in place."""
 
-    history: list[Epoch] = field(default_factory=list)
-    finder: Finder | None = None
-    rate: float = FALLBACK_RATE  # stage one's peak
+class Unheard:
+    """A follower that keeps all to itself."""
 
-    def as_json(self) -> list[dict[str, Any]]:
-        return [asdict(epoch) for epoch in self.history]
+    def stage(self, name: str, epochs: int, rate: str) -> None:
+        pass
+
+    def step(self, done: float) -> None:
+        pass
+
+    def epoch(self, epoch: Epoch) -> None:
+        pass
+
+    def finder(self, finder: Finder) -> None:
+        pass
+
+    def parted(self, images: int) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a training happens."""
+
+    device: str = "cpu"
+    workers: int = 0  # processes that decode pictures
+    ranks: Ranks = ALONE
 
 
 def train(
     network: Network,
-    loaders: Any,
+    material: Material,
     plan: Plan,
     follower: Follower,
-    checkpoint: Callable[[str, Network], None],
+    *,
+    keeper: Keeper | None = None,
+    place: Place | None = None,
+    made: Features | None = None,
 ) -> Trained:
-    """Train the network in place by both stages; `checkpoint` is handed it after each.
+    """Train the network in place by both stages, or go on where the keeper says it stood.
 
-    The random state must be seeded before the loaders and the network are made. With and without
-    the rate finder, what follows draws the same random numbers.
+    Every epoch seeds what it draws, so that the result follows from network, material, plan and
+    threads: with and without the rate finder, uninterrupted or not.
+
+    Args:
+        made: what `frozen_features` made of the material by this network, if that is known.
 
     Raises:
-        FloatingPointError: a loss is not finite.
+        Diverged: a loss is not finite.
         Whatever the follower raises.
     """
-    trained = Trained()
-    with tempfile.TemporaryDirectory() as scratch:  # fastai parks weights there during the sweep
-        learner = _learner(network, loaders, Path(scratch))
-        _follow(learner, follower, trained)
-        if plan.from_scratch:
-            learner.unfreeze()
-        else:
-            learner.freeze()
-        if plan.lr is None:
-            follower.stage(FINDER, 0, "sweep")
-            trained.finder = find_rate(learner, loaders)
-            follower.finder(trained.finder)
-        trained.rate = plan.lr or (trained.finder.chosen if trained.finder else FALLBACK_RATE)
-        _stage(learner, STAGE_ONE, plan.epochs_head, trained.rate, follower)
-        checkpoint(STAGE_ONE, network)
-        learner.unfreeze()
-        rates = slice(LOWEST_RATE, trained.rate / 10)
-        _stage(learner, STAGE_TWO, plan.epochs_all, rates, follower)
-        checkpoint(STAGE_TWO, network)
-    return trained
+    training = _Training(network, material, plan, follower, keeper or Forgetful(), place or Place())
+    return training.run(made)
 
 
-def find_rate(learner: Any, loaders: Any) -> Finder:
-    """Sweep the rate and choose: the median of what fastai's valley, steep and minimum suggest.
+def sweep(
+    network: Network, material: Material, plan: Plan, follower: Follower, stage: int, place: Place
+) -> Finder:
+    """What the rate finder says at the beginning of stage 1, or of stage 2 after stage 1 was done.
+    The network is as that beginning found it.
 
-    Weights, optimizer and random state are as before.
+    Raises:
+        As `train`.
     """
-    from fastai.callback.schedule import minimum, steep, valley
+    training = _Training(network, material, plan.but(lr="auto"), follower, Forgetful(), place)
+    return training.sweep(stage)
 
-    suggestions: dict[str, float] = {}
-    with randomness.untouched(loaders), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fastai reads a deprecated corner of NumPy here
-        with learner.no_bar(), learner.no_logging():
-            learner.lr_find(num_it=FINDER_STEPS, show_plot=False, suggest_funcs=None)
-        rates = [float(rate) for rate in learner.recorder.lrs]
-        losses = [float(loss) for loss in learner.recorder.losses]
-        # As fastai does: without the first tenth, nor the end where it diverges.
-        judged = slice(FINDER_STEPS // 10, -5)
-        for suggest in (valley, steep, minimum):
-            try:
-                rate = float(
-                    suggest(
-                        torch.tensor(rates[judged]), torch.tensor(losses[judged]), FINDER_STEPS
-                    )[0]
+
+def frozen_features(
+    network: Network, material: Material, place: Place, follower: Follower
+) -> Features:
+    """Pooled features of train, then of valid: (n, 2f), by the body as it is, unaugmented. Each of
+    the processes that train together makes its share of them."""
+    follower.stage("features", 0, "")
+    ranks = place.ranks
+    rows = [*material.train, *material.valid]
+    mine = rows[ranks.rank :: ranks.world]
+    made = features.pooled(network, material.pictures, mine, place.device, follower.step)
+    return ranks.together(made)
+
+
+class _Training:
+    """One pass through the recipe."""
+
+    def __init__(
+        self,
+        network: Network,
+        material: Material,
+        plan: Plan,
+        follower: Follower,
+        keeper: Keeper,
+        place: Place,
+    ) -> None:
+        self.network, self.material, self.plan = network, material, plan
+        self.follower, self.keeper, self.place = follower, keeper, place
+        self.moment = keeper.last()
+        self.trained = self.moment.trained if self.moment else Trained(part=plan.part)
+        self.trained.rate = plan.lr or self.trained.rate
+        network.to(place.device)
+        # What pretrained weights were learned with is right for them: batches of ours are small
+        # and few, and their statistics drift (measured: docs/benchmarks.md).
+        network.fix_statistics(not plan.from_scratch)
+
+    def run(self, made: Features | None) -> Trained:
+        with tempfile.TemporaryDirectory() as scratch:
+            self.scratch = Path(scratch)
+            in_one = self.moment is None or self.moment.stage == STAGE_ONE
+            if in_one and (self.plan.epochs_head or self.plan.lr is None):
+                self._stage_one(made)
+                self.keeper.stage(STAGE_ONE, self.network)
+            self._stage_two()
+            self.keeper.stage(STAGE_TWO, self.network)
+        return self.trained
+
+    def sweep(self, stage: int) -> Finder:
+        with tempfile.TemporaryDirectory() as scratch:
+            self.scratch = Path(scratch)
+            if stage == 1:
+                self.plan = replace(self.plan, epochs_head=0)
+            self._stage_one(None)
+            if stage == 2:
+                self._choose_rate(self._learner(frozen=False))
+        assert self.trained.finder is not None
+        return self.trained.finder
+
+    def _stage_one(self, made: Features | None) -> None:
+        images = len(self.material.train) + len(self.material.valid)
+        frozen = not self.plan.from_scratch
+        if frozen and self.plan.cache and features.fit_in_memory(self.network, images):
+            self._on_features(made)
+            return
+        learner = self._learner(frozen=frozen)
+        if self.moment is None:
+            self._choose_rate(learner)
+        self._fit(learner, STAGE_ONE, self.plan.epochs_head, self.trained.rate, self._plain)
+
+    def _on_features(self, made: Features | None) -> None:
+        """Stage one where the body is never run but once."""
+        from training import learner
+
+        self.trained.cached = True
+        if made is None:
+            made = frozen_features(self.network, self.material, self.place, self.follower)
+        head = self.network.head
+        train = slice(0, len(self.material.train))
+        valid = slice(len(self.material.train), None)
+        of_head = learner.make(
+            head,
+            features.loaders(made[train], made[valid], self.material, self.plan, self.place.device),
+            [list(head.parameters())],
+            scratch=self.scratch,
+        )
+        self._choose_rate(of_head)
+        plain = torch.from_numpy(made[: min(PLAIN_IMAGES, len(self.material.train))])
+
+        def judged() -> tuple[float, float]:
+            head.eval()
+            with torch.inference_mode():
+                logits = head(plain.to(self.place.device)).float().cpu().numpy()
+            return self._measured(softmax(logits))
+
+        self._fit(of_head, STAGE_ONE, self.plan.epochs_head, self.trained.rate, judged)
+        self.place.ranks.agree(head)
+
+    def _stage_two(self) -> None:
+        learner = self._learner(frozen=False)
+        rates = slice(LOWEST_RATE, self.trained.rate / 10)
+        self._fit(learner, STAGE_TWO, self.plan.epochs_all, rates, self._plain)
+
+    def _learner(self, *, frozen: bool) -> Any:
+        from training import learner
+
+        made = learner.make(
+            self.network,
+            loaders(
+                self.material,
+                self.plan,
+                self.place.device,
+                workers=self.place.workers,
+                ranks=self.place.ranks,
+            ),
+            self.network.groups(),
+            scratch=self.scratch,
+            part=self.trained.part,
+            on_parted=self._parted,
+        )
+        if frozen:
+            made.freeze()
+        else:
+            made.unfreeze()
+        made.network = self.place.ranks.wrap(self.network)
+        return made
+
+    def _choose_rate(self, learner: Any) -> None:
+        if self.plan.lr is not None:
+            return
+        self.follower.stage(FINDER, 0, "sweep")
+        randomness.seed_epoch(self.plan.seed, FINDER, 0, learner.dls, self.place.ranks.rank)
+        found = find_rate(learner, self.follower.step)
+        self.trained.finder, self.trained.rate = found, found.chosen
+        self.follower.finder(found)
+
+    def _fit(
+        self,
+        learner: Any,
+        stage: str,
+        epochs: int,
+        rate: float | slice,
+        plain: Callable[[], tuple[float, float]],
+    ) -> None:
+        """The epochs of a stage that are still to do."""
+        from training.learner import Following, Stepping
+
+        done = self._restore(learner, stage)
+        self.follower.stage(stage, epochs, _told(rate))
+        if done >= epochs:
+            return
+        steps: list[float] = []
+
+        def begin(epoch: int) -> None:
+            steps.clear()
+            randomness.seed_epoch(self.plan.seed, stage, epoch, learner.dls, self.place.ranks.rank)
+
+        def step(loss: float, share: float) -> None:
+            self.trained.losses.append(loss)
+            if not math.isfinite(loss):
+                raise Diverged(
+                    f"the training loss is {loss} at step {len(self.trained.losses)}, in {stage}; "
+                    "give a lower --lr",
+                    self.trained,
                 )
-            except (IndexError, ValueError, RuntimeError):
-                continue  # a short or early diverging sweep has no valley, or no slope
-            if math.isfinite(rate) and SUGGESTED_WITHIN[0] <= rate <= SUGGESTED_WITHIN[1]:
-                suggestions[suggest.__name__] = rate
-    if not suggestions:
-        chosen, why = FALLBACK_RATE, "the sweep suggests nothing usable: the course's 3e-3"
-    else:
-        chosen = statistics.median(suggestions.values())
-        why = "median of " + ", ".join(f"{name} {rate:.1e}" for name, rate in suggestions.items())
-    return Finder(rates=rates, losses=losses, suggestions=suggestions, chosen=chosen, why=why)
+            steps.append(loss)
+            self.follower.step(share)
 
-
-def _learner(network: Network, loaders: Any, scratch: Path) -> Any:
-    from fastai.vision.all import (
-        CrossEntropyLossFlat,
-        Learner,
-        ProgressCallback,
-        accuracy,
-    )
-
-    learner = Learner(
-        loaders,
-        network,
-        loss_func=CrossEntropyLossFlat(),
-        metrics=[accuracy],
-        splitter=lambda made: made.groups(),
-        path=scratch,
-    )
-    learner.remove_cbs([cb for cb in learner.cbs if isinstance(cb, ProgressCallback)])
-    learner.logger = _silent  # fastai prints a table to standard output, which is --json's
-    return learner
-
-
-def _stage(learner: Any, name: str, epochs: int, rate: Any, follower: Follower) -> None:
-    told = f"slice({rate.start:.0e}, {rate.stop:.1e})" if isinstance(rate, slice) else f"{rate:.1e}"
-    follower.stage(name, epochs, told)
-    if epochs:
-        learner.stage_name = name
-        learner.fit_one_cycle(epochs, rate)
-
-
-def _follow(learner: Any, follower: Follower, trained: Trained) -> None:
-    from fastai.callback.core import Callback
-
-    class Following(Callback):  # type: ignore[misc]  # fastai is untyped
-        order = 60  # after fastai's Recorder
-
-        def after_batch(self) -> None:
-            if self.training and not math.isfinite(float(self.loss.detach())):
-                raise FloatingPointError(
-                    f"the training loss is {float(self.loss.detach())} at step {self.train_iter}; "
-                    "give a lower --lr"
-                )
-            if self.training:
-                follower.step(float(self.pct_train))
-
-        def after_epoch(self) -> None:
-            if not hasattr(self.learn, "stage_name") or not hasattr(self.learn, "recorder"):
-                return
-            _, train_loss, valid_loss, accuracy, *_ = self.recorder.log
-            epoch = Epoch(
-                stage=self.learn.stage_name,
-                epoch=self.epoch + 1,
-                train_loss=float(train_loss),
-                valid_loss=float(valid_loss),
-                accuracy=float(accuracy),
+        def end(epoch: int, valid_loss: float, accuracy: float) -> None:
+            plain_loss, plain_accuracy = plain()
+            shown = Epoch(
+                stage=stage,
+                epoch=epoch + 1,
+                train_loss=statistics.fmean(steps),
+                valid_loss=valid_loss,
+                accuracy=accuracy,
+                plain_loss=plain_loss,
+                plain_accuracy=plain_accuracy,
             )
-            trained.history.append(epoch)
-            follower.epoch(epoch)
+            self.trained.history.append(shown)
+            if learner.model is self.network:  # what runs on features is done again in seconds
+                self._keep(learner, stage, epoch + 1)
+            self.follower.epoch(shown)
 
-    learner.add_cb(Following())
+        every = max(1, epochs * len(learner.dls.train) // UPDATES)
+        watched = Stepping(_matrices(self.network.head), every, self.trained.updates.append)
+        following = Following(first=done, begin=begin, step=step, end=end)
+        with learner.added_cbs([following, watched]):
+            learner.fit_one_cycle(epochs, rate, start_epoch=done)
+        following.raise_caught()
+
+    def _restore(self, learner: Any, stage: str) -> int:
+        """Bring network and optimizer to the kept moment; returns the epochs done of the stage."""
+        moment, self.moment = self.moment, None
+        if moment is None or moment.stage != stage:
+            return 0
+        self.network.load_state_dict(moment.weights)
+        device = self.place.device
+        learner.opt.load_state_dict(
+            {
+                "state": [
+                    {k: v.to(device) if hasattr(v, "to") else v for k, v in state.items()}
+                    for state in moment.optimizer
+                ],
+                "hypers": learner.opt.hypers,
+            }
+        )
+        return moment.epochs
+
+    def _keep(self, learner: Any, stage: str, epochs: int) -> None:
+        self.keeper.moment(
+            Moment(
+                stage=stage,
+                epochs=epochs,
+                trained=self.trained,
+                weights=dict(self.network.state_dict()),
+                optimizer=learner.opt.state_dict()["state"],
+            )
+        )
+
+    def _plain(self) -> tuple[float, float]:
+        """Loss and accuracy on a fixed part of train, in eval mode, unaugmented."""
+        preprocessing = Preprocessing(size=self.material.pictures.size)
+        model = evaluation.reference(self.network, preprocessing, self.place.device)
+        rows = self.material.train[:PLAIN_IMAGES]
+        return self._measured(evaluation.predicted(model, self.material.pictures, rows))
+
+    def _measured(self, probabilities: Probabilities) -> tuple[float, float]:
+        truth = self.material.places(self.material.train[: len(probabilities)])
+        found = evaluation.metrics(probabilities, truth)
+        return found["loss"], found["accuracy"]
+
+    def _parted(self, images: int) -> None:
+        self.trained.part = images
+        self.follower.parted(images)
 
 
-def _silent(*_: Any) -> None:
-    pass
+def _matrices(head: nn.Module) -> Sequence[torch.Tensor]:
+    return [layer.weight for layer in head.modules() if isinstance(layer, nn.Linear)]
+
+
+def _told(rate: float | slice) -> str:
+    if isinstance(rate, slice):
+        return f"slice({rate.start:.0e}, {rate.stop:.1e})"
+    return f"{rate:.1e}"
+
+
+__all__ = [
+    "FALLBACK_RATE",
+    "STAGE_ONE",
+    "STAGE_TWO",
+    "Diverged",
+    "Epoch",
+    "Finder",
+    "Follower",
+    "Place",
+    "Trained",
+    "Unheard",
+    "train",
+]

@@ -1,164 +1,197 @@
-"""A run's report: one self-contained page."""
+"""A run's report: one self-contained page, for a screen, a phone and paper."""
 
-import io
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from training.recipe import Finder, Trained
+from training import calibration, evaluation, plots
+from training.calibration import Places, Reals
+from training.intervals import Interval, wilson
+from training.trained import Trained
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 54rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1b1f24; background: #fff }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #d5dae0 }
-th:first-child, td:first-child { text-align: left; white-space: nowrap }
-td.hit { background: #d9f2e3 } td.miss { background: #fbe3df }
-.scroll { overflow-x: auto } svg { max-width: 100%; height: auto }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem } dt { color: #59636e }
-dd { margin: 0; overflow-wrap: anywhere }
-"""
+FOLDER = Path(__file__).parent
+TEMPLATE, STYLE = "report.html", "report.css"
+NUMBERED = 12  # up to so many classes the confusion matrix shows its numbers
+PAIRS = 10  # of classes that are confused most
 
 
-def page(manifest: dict[str, Any], trained: Trained, confusion: list[list[int]]) -> str:
-    """The report as HTML; needs nothing beside it.
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One of the top losses."""
 
-    Args:
-        manifest: of the version, with its gate's verdict.
-        confusion: counts on test; row, the true class; column, the predicted one.
-    """
-    gate = manifest["gate"]
-    parts = [
-        f"<h1>Version {escape(manifest['version'])}</h1>",
-        f"<p><strong>Gate: {escape(gate['verdict'])}.</strong> {escape(gate['reason'])}.</p>",
-        "<h2>Metrics</h2>",
-        _table(
-            ["split", "samples", "accuracy", "loss (nats)"],
-            [
-                [
-                    split,
-                    str(sum(manifest["snapshot"]["counts"][split].values())),
-                    f"{measured['accuracy']:.4f}",
-                    f"{measured['loss']:.4f}",
-                ]
-                for split, measured in manifest["metrics"].items()
-            ],
-        ),
-        "<h2>Learning curves</h2>",
-        _curves(trained),
-        _epochs(trained),
-    ]
-    if trained.finder:
-        parts += ["<h2>Rate finder</h2>", _sweep(trained.finder)]
-        parts.append(f"<p>Chosen: {trained.finder.chosen:.1e}, {escape(trained.finder.why)}.</p>")
-    parts += [
-        "<h2>Confusion on test</h2>",
-        "<p>Rows are the labels, columns the predictions.</p>",
-        _confusion(manifest["labels"], confusion),
-        "<h2>Settings</h2>",
-        _settings(manifest),
-    ]
-    title = f"Toploss · {escape(manifest['version'])}"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    sample: str  # its id
+    name: str  # of the file it came in
+    label: str
+    predicted: str
+    confidence: float  # probability of the predicted class
+    loss: float  # nats, held out
+    thumbnail: bytes  # JPEG or PNG, about 160 pixels
+
+    @property
+    def source(self) -> str:
+        """The thumbnail as an address that needs no request."""
+        kind = "png" if self.thumbnail.startswith(b"\x89PNG") else "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(self.thumbnail).decode()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a report tells of."""
+
+    manifest: dict[str, Any]  # with its gate, temperature, novelty and diagnosis
+    trained: Trained
+    probabilities: Reals  # on test, (n, classes), as the model gives them, before the temperature
+    truth: Places  # of the same samples
+    pictures: Sequence[Picture]  # highest loss first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """How many of a class were found."""
+
+    label: str
+    hits: int
+    size: int  # samples of the class
+    interval: Interval  # 95 %
+
+    @property
+    def share(self) -> float:
+        return self.hits / self.size if self.size else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A class that was taken for another."""
+
+    label: str
+    predicted: str
+    count: int
+    size: int  # samples of the label
+
+
+def page(contents: Contents) -> str:
+    """The report as HTML; needs nothing beside it. `artifact.without_picture` takes a picture out
+    of it again."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "number": _number, "code": _code}
+    manifest, labels = contents.manifest, contents.manifest["labels"]
+    confusion = evaluation.confusion(contents.probabilities, contents.truth)
+    findings = {
+        verdict: [found for found in manifest["diagnosis"] if found["verdict"] == verdict]
+        for verdict in ("found", "clear", "cannot_tell")
+    }
+    return environment.get_template(TEMPLATE).render(
+        style=(FOLDER / STYLE).read_text(encoding="utf-8"),
+        manifest=manifest,
+        trained_at=datetime.fromtimestamp(manifest["trained_at"], UTC),
+        findings=findings,
+        splits=_splits(manifest),
+        trained=contents.trained,
+        plots=plots,
+        confusion=confusion,
+        shade=plots.shade,
+        numbered=len(labels) <= NUMBERED,
+        pairs=confused(labels, confusion),
+        recalls=recalls(labels, confusion),
+        calibrated=_calibrated(contents),
+        pictures=contents.pictures,
+        settings=_settings(manifest),
     )
 
 
-def _epochs(trained: Trained) -> str:
-    rows = [
-        [
-            e.stage,
-            str(e.epoch),
-            f"{e.train_loss:.4f}",
-            f"{e.valid_loss:.4f}",
-            f"{e.accuracy:.4f}",
-        ]
-        for e in trained.history
+def confused(labels: Sequence[str], confusion: list[list[int]]) -> list[Pair]:
+    """The pairs of classes that were confused most often, at most `PAIRS`."""
+    pairs = [
+        Pair(label=labels[row], predicted=labels[column], count=count, size=sum(line))
+        for row, line in enumerate(confusion)
+        for column, count in enumerate(line)
+        if row != column and count
     ]
-    return _table(["stage", "epoch", "train loss", "valid loss", "valid accuracy"], rows)
+    return sorted(pairs, key=lambda pair: (-pair.count, pair.size))[:PAIRS]
 
 
-def _confusion(labels: list[str], counts: list[list[int]]) -> str:
-    head = "".join(f"<th>{escape(label)}</th>" for label in ["", *labels])
-    body = ""
-    for place, (label, row) in enumerate(zip(labels, counts, strict=True)):
-        cells = ""
-        for column, number in enumerate(row):
-            kind = "" if not number else " class=hit" if column == place else " class=miss"
-            cells += f"<td{kind}>{number or '·'}</td>"
-        body += f"<tr><th>{escape(label)}</th>{cells}</tr>"
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+def recalls(labels: Sequence[str], confusion: list[list[int]]) -> list[Recall]:
+    """Every class's recall, the lowest first."""
+    rows = [
+        Recall(
+            label=label,
+            hits=line[place],
+            size=sum(line),
+            interval=wilson(line[place], sum(line)),
+        )
+        for place, (label, line) in enumerate(zip(labels, confusion, strict=True))
+    ]
+    return sorted(rows, key=lambda row: row.share)
 
 
-def _settings(manifest: dict[str, Any]) -> str:
-    shown = {
+def _calibrated(contents: Contents) -> list[dict[str, Any]]:
+    """Before the temperature and after it: the table and its error."""
+    after = calibration.scaled(contents.probabilities, contents.manifest["temperature"])
+    tables = [
+        (name, calibration.reliability(probabilities, contents.truth))
+        for name, probabilities in (("before", contents.probabilities), ("after", after))
+    ]
+    return [
+        {"name": name, "table": table, "error": calibration.expected_calibration_error(table)}
+        for name, table in tables
+    ]
+
+
+def _splits(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every split's number of samples and, where it was measured, accuracy with its interval."""
+    rows = []
+    for split, counts in manifest["snapshot"]["counts"].items():
+        size, measured = sum(counts.values()), manifest["metrics"].get(split)
+        row: dict[str, Any] = {"name": split, "size": size, "counts": counts, "measured": measured}
+        if measured:
+            row["hits"] = round(measured["accuracy"] * size)
+            row["interval"] = wilson(row["hits"], size)
+        rows.append(row)
+    return rows
+
+
+def _settings(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
         "run": manifest["run"],
         "snapshot": manifest["snapshot"]["fingerprint"],
         **manifest["settings"],
         "threads": manifest["threads"],
-        "parity": ", ".join(
-            f"{engine} {apart:.1e}" for engine, apart in manifest["parity"]["difference"].items()
-        ),
-        "code": f"toploss {manifest['code']['toploss']}",
+        "temperature": manifest["temperature"],
+        "novelty": manifest["novelty"],
+        "parity": manifest["parity"]["difference"],
+        "toploss": manifest["code"]["toploss"],
         **manifest["libraries"],
     }
-    items = "".join(
-        f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in shown.items()
-    )
-    return f"<dl>{items}</dl>"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = line(head, "th") + "".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{body}</table></div>'
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"  # the sign stays beside its number
 
 
-def _curves(trained: Trained) -> str:
-    steps = list(range(1, len(trained.history) + 1))
-    figure, axes = _figure()
-    axes.plot(steps, [e.train_loss for e in trained.history], marker="o", label="train (augmented)")
-    axes.plot(steps, [e.valid_loss for e in trained.history], marker="s", label="valid")
-    border = sum(e.stage == "stage-1" for e in trained.history) + 0.5
-    axes.axvline(border, color="#8a939c", linestyle=":", label="stage two begins")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss (nats)")
-    axes.set_yscale("log")  # the first epoch may be a hundred times the last
-    axes.set_xticks(steps)
-    axes.legend(frameon=False)
-    return _svg(figure, "Loss on train and valid after every epoch")
+def _code(text: str) -> str:
+    """Plain text as HTML, with commands between backticks set as such."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
-def _sweep(finder: Finder) -> str:
-    figure, axes = _figure()
-    axes.plot(finder.rates, finder.losses)
-    axes.axvline(finder.chosen, color="#b3261e", linestyle="--", label=f"{finder.chosen:.1e}")
-    axes.set_xscale("log")
-    axes.set_ylim(top=1.5 * finder.losses[0])
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("loss (nats, smoothed)")
-    axes.legend(frameon=False)
-    return _svg(figure, "Loss over the learning rate, with the chosen rate")
-
-
-def _figure() -> tuple[Any, Any]:
-    # Not pyplot: it keeps figures, and asks for a screen.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any, description: str) -> str:
-    out = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # else RDF about the drawing
-    figure.savefig(out, format="svg", metadata=nothing)
-    drawing = out.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    return drawing.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+def _number(value: Any) -> str:
+    """A setting or a piece of evidence in few characters."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_number(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_number(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None else str(value)

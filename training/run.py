@@ -8,29 +8,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as load_tensors
-
-from toploss import __version__, artifact, losses, models, network, runs, snapshots
-from toploss.engine import Engine, OnnxEngine, Probabilities
-from toploss.errors import BadData, BadInput, Cancelled, Fenced, Stale, ToplossError
+from toploss import architectures, artifact, runs, snapshots
+from toploss.engine import Engine
+from toploss.errors import BadData, BadInput, Cancelled, Fenced, ToplossError
 from toploss.home import Home
-from toploss.ids import new_id
-from toploss.network import Network
-from toploss.plan import DOWNLOADED, Plan
-from toploss.preprocess import Preprocessing
+from toploss.plan import Plan
 from toploss.processes import follow_parent, identity
 from toploss.runs import Lease, RunState
-from toploss.schema import versions
-from toploss.snapshots import Row, Snapshot
-from training import evaluation, export, gate, randomness, recipe, report
-from training.data import Pictures, loaders
+from toploss.snapshots import Snapshot
+from training import diagnosis, evaluation, export, lesson, manifest, memory, ranks, report, trial
+from training.appraisal import Appraisal, appraise, pictured
+from training.checkpoints import Checkpoints, Moment
+from training.data import Pictures
 from training.diary import Diary, Pulse
-from training.gate import Judgement
-from training.recipe import Trained
+from training.evidence import Evidence
+from training.lesson import Learned, hardware
+from training.recipe import Diverged, Place
+from training.settlement import settle
 
 log = logging.getLogger("toploss.run")
 
@@ -47,6 +45,7 @@ class Result:
     fingerprint: str
     metrics: dict[str, dict[str, float]]
     history: list[dict[str, Any]]
+    diagnosis: list[dict[str, Any]]  # every rule's finding
     gate: dict[str, Any]  # the judgement, with `promoted` and `generation`
 
 
@@ -72,6 +71,8 @@ def execute(
         _end(home, lease, RunState.CANCELLED, str(exc) or "interrupted")
         raise
     except ToplossError as exc:
+        if isinstance(exc, Diverged):
+            _diverged(home, lease, exc)
         # Into the run's log alone: whoever asked for the run is told by the error.
         handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(exc), (), None))
         _end(home, lease, RunState.FAILED, str(exc))
@@ -87,257 +88,133 @@ def execute(
 
 def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     started = time.time()
-    plan = runs.take_up(home, lease, owner=identity()).stored(home)
-    threads, device = home.settings.thread_count, _device(home)
+    plan = runs.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
+    architectures.check(plan.arch, plan.size)
+    threads, device = home.settings.thread_count, hardware(home)
     diary.enter("snapshot")
-    snapshot = snapshots.freeze(home)
+    checkpoints = Checkpoints(home, lease.run)
+    moment = checkpoints.last()
+    if moment is not None:
+        diary.recall(moment.trained.history)
+    snapshot = _snapshot(home, lease, moment)
     runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
-    log.info("%s", _counted(snapshot, plan, device, threads))
-    randomness.seed(plan.seed, threads)
+    log.info("%s", manifest.summary(snapshot, plan, device, threads))
+    company = ranks.join(device)
+    said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
+    company.told(said | {"run": lease.run, "threads": threads})
     diary.enter("decode")
     pictures = Pictures(home, plan.size)
     pictures.warm(snapshot.rows, threads, lambda done: diary.step(done / len(snapshot.rows)))
-    dls = loaders(pictures, snapshot, plan, device)
-    net = network.build(plan.arch, len(snapshot.labels), weights=_weights(home, plan))
-    trained = recipe.train(
-        net, dls, plan, diary, lambda stage, n: _checkpoint(home, lease, stage, n)
+    place = Place(device=device, workers=home.settings.train_workers, ranks=company)
+    material = lesson.material(pictures, snapshot)
+    learned = lesson.learn(
+        home, material, plan, diary, keeper=checkpoints, place=place, threads=threads
     )
+    ranks.leave()
+    place = replace(place, ranks=ranks.ALONE)
+    found = appraise(home, learned, snapshot, pictures, plan, place, diary)
+    runs.note(home, lease, diagnosis=found.told()["diagnosis"])
 
-    diary.enter("evaluate")
-    preprocessing = Preprocessing(size=plan.size)
-    model = evaluation.reference(net, preprocessing, device)
-    found = {split: _judged(model, pictures, snapshot, split) for split in ("valid", "test")}
-    metrics = {split: measured for split, (_, measured) in found.items()}
     diary.enter("export")
     with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
         folder = Path(scratch)
-        version = new_id()
-        draft = _draft(home, version, lease, plan, snapshot, trained, metrics, threads)
-        valid = snapshot.of_split("valid")[:PARITY_IMAGES]
-        draft["parity"], engine = export.write(
-            net,
-            folder,
-            {**draft, "parity": {"tolerance": export.TOLERANCE}},
-            pictures.stack(valid),
-            found["valid"][0][: len(valid)],
+        draft = manifest.draft(
+            home,
+            run=lease.run,
+            plan=plan,
+            snapshot=snapshot,
+            trained=learned.trained,
             threads=threads,
+            device=device,
         )
+        draft |= found.told()
+        draft["parity"], engine = _export(folder, draft, learned, found, snapshot, pictures)
         diary.enter("gate")
-        judgement, generation = _gate(home, engine, snapshot, pictures)
+        judgement, generation = trial.judge(home, engine, snapshot, pictures)
         log.info("gate: %s: %s", judgement.verdict, judgement.reason)
         draft["gate"] = judgement.as_json()
         diary.enter("publish")
         sealed = artifact.seal(folder, draft)
-        table = evaluation.confusion(
-            found["test"][0], evaluation.places(snapshot.of_split("test"), snapshot.labels)
-        )
-        page = report.page(draft, trained, table)
-        (folder / artifact.REPORT).write_text(page, encoding="utf-8")
-        artifact.publish(home, folder, f"versions/{version}")
-        verdict = _settle(
-            home, lease, draft, sealed, snapshot, found["valid"][0], judgement, generation
-        )
-    log.info("done in %.0f s: version %s, %s", time.time() - started, version, verdict["outcome"])
+        _report(home, folder, draft, learned, found, snapshot)
+        artifact.publish(home, folder, f"versions/{draft['version']}")
+        verdict = settle(home, lease, draft, sealed, snapshot, found.scores, judgement, generation)
+    checkpoints.clear()
+    took = time.time() - started
+    log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])
     return Result(
         run=lease.run,
-        version=version,
+        version=draft["version"],
         fingerprint=snapshot.fingerprint,
-        metrics=metrics,
-        history=trained.as_json(),
+        metrics=found.metrics,
+        history=learned.trained.as_json(),
+        diagnosis=draft["diagnosis"],
         gate=verdict,
     )
 
 
-def _settle(
-    home: Home,
-    lease: Lease,
-    manifest: dict[str, Any],
-    sealed: str,
+def _export(
+    folder: Path,
+    draft: dict[str, Any],
+    learned: Learned,
+    found: Appraisal,
     snapshot: Snapshot,
-    held_out: Probabilities,
-    judgement: Judgement,
-    generation: int,
-) -> dict[str, Any]:
-    """Make the version, its scores, the verdict and the promotion visible, all at once."""
-    version = manifest["version"]
-    with home.db.write() as connection:
-        asked = runs.owned(connection, lease)
-        connection.execute(
-            versions.insert().values(
-                name=version,
-                run_id=lease.run,
-                path=f"versions/{version}",
-                manifest_sha256=sealed,
-                manifest=manifest,
-                class_ids=list(snapshot.class_ids),
-                created_at=time.time(),
-            )
-        )
-        valid = [row.id for row in snapshot.of_split("valid")]
-        losses.keep(connection, version, valid, held_out)
-        snapshots.settle(home, connection, snapshot.fingerprint)
-        verdict = judgement.as_json() | {"promoted": False, "generation": None}
-        if not gate.promotes(judgement, home.settings.gate_cannot_tell):
-            verdict["outcome"] = "not promoted: the gate said no"
-        elif not asked.promote:
-            verdict["outcome"] = "not promoted: not asked to"
-        else:
-            try:
-                alias = models.move(
-                    connection,
-                    version,
-                    reason=judgement.reason,
-                    actor=f"run {lease.run}",
-                    expected=generation,
-                )
-                verdict |= {
-                    "promoted": True,
-                    "generation": alias.generation,
-                    "outcome": f"promoted to production, generation {alias.generation}",
-                }
-            except Stale as exc:
-                verdict["outcome"] = f"not promoted: {exc}"
-        runs.finish(
-            connection,
-            lease,
-            RunState.SUCCEEDED,
-            version=version,
-            metrics=manifest["metrics"],
-            gate=verdict,
-            stage="done",
-        )
-    return verdict
-
-
-def _gate(
-    home: Home, candidate: Engine, snapshot: Snapshot, pictures: Pictures
-) -> tuple[Judgement, int]:
-    """Candidate against production on the frozen holdout under today's labels, each by the engine
-    that serves; with the generation that it was compared with (0: none)."""
-    alias = models.production(home)
-    rows = snapshot.of_split("test")
-    if alias is None:
-        truth = evaluation.places(rows, snapshot.labels)
-        found = evaluation.predicted(candidate.probabilities, pictures, rows)
-        return gate.first(found.argmax(axis=1) == truth, truth), 0
-    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
-        version = models.get(home, alias.version)
-        loaded = artifact.fetch(home, version, Path(scratch))
-        production = OnnxEngine(loaded, threads=home.settings.thread_count)
-        ours = _as_learned(home, alias.version, snapshot)
-        shared = [row for row in rows if row.label in ours]
-        hits = _hits(candidate, pictures, shared, snapshot.labels)
-        other = Pictures(home, loaded.preprocessing.size)
-        renamed = [Row(**{**vars(row), "label": ours[row.label]}) for row in shared]
-        theirs = _hits(production, other, renamed, loaded.labels)
-    margin = home.settings.gate_margin
-    return gate.compare(hits, theirs, margin=margin, against=alias.version), alias.generation
-
-
-def _as_learned(home: Home, version: str, snapshot: Snapshot) -> dict[str, str]:
-    """Today's label → the name under which that version learned the class; ids tell them apart."""
-    with home.db.read() as connection:
-        ids = connection.execute(versions.select().where(versions.c.name == version)).one()
-    names = dict(zip(ids.class_ids, ids.manifest["labels"], strict=True))
-    today = zip(snapshot.class_ids, snapshot.labels, strict=True)
-    return {label: names[class_id] for class_id, label in today if class_id in names}
-
-
-def _hits(engine: Engine, pictures: Pictures, rows: list[Row], labels: tuple[str, ...]) -> Any:
-    if not rows:
-        return evaluation.places(rows, labels) == 0
-    found = evaluation.predicted(engine.probabilities, pictures, rows)
-    return found.argmax(axis=1) == evaluation.places(rows, labels)
-
-
-def _judged(
-    model: evaluation.Model, pictures: Pictures, snapshot: Snapshot, split: str
-) -> tuple[Probabilities, dict[str, float]]:
-    rows = snapshot.of_split(split)
-    found = evaluation.predicted(model, pictures, rows)
-    measured = evaluation.metrics(found, evaluation.places(rows, snapshot.labels))
-    log.info("%s: accuracy %.4f, loss %.4f", split, measured["accuracy"], measured["loss"])
-    return found, measured
-
-
-def _weights(home: Home, plan: Plan) -> dict[str, Any] | None:
-    """The pretrained tensors that the plan names. Raises BadInput: not to be had, or no weights."""
-    if plan.from_scratch:
-        return None
-    if plan.weights == DOWNLOADED:
-        return network.downloaded_weights(plan.arch)
-    return network.read_weights(home.blobs.get(plan.weights), plan.weights)
-
-
-def _checkpoint(home: Home, lease: Lease, stage: str, net: Network) -> None:
-    """A named checkpoint under the run: `runs/<id>/stage-1.safetensors`, the latest attempt's."""
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "weights"
-        export.write_weights(net, file)
-        home.blobs.put(checkpoint_path(lease.run, stage), file.read_bytes())
-
-
-def load_checkpoint(home: Home, run: str, stage: str, net: Network) -> None:
-    """Load a run's `stage-1` or `stage-2` into a network of its architecture and classes."""
-    net.load_state_dict(load_tensors(home.blobs.get(checkpoint_path(run, stage))))
-
-
-def checkpoint_path(run: str, stage: str) -> str:
-    return f"runs/{run}/{stage}.safetensors"
-
-
-def _draft(
-    home: Home,
-    version: str,
-    lease: Lease,
-    plan: Plan,
-    snapshot: Snapshot,
-    trained: Trained,
-    metrics: dict[str, dict[str, float]],
-    threads: int,
-) -> dict[str, Any]:
-    """The manifest, but for what only the artifact and the gate can tell."""
-    return {
-        "name": home.settings.name,
-        "version": version,
-        "run": lease.run,
-        "trained_at": time.time(),
-        "labels": list(snapshot.labels),
-        "architecture": plan.arch,
-        "preprocessing": Preprocessing(size=plan.size).as_json(),
-        "snapshot": {"fingerprint": snapshot.fingerprint, "counts": snapshot.counts},
-        "seed": plan.seed,
-        "threads": threads,
-        "settings": plan.as_json() | {"rate": trained.rate},
-        "code": {"toploss": __version__},
-        "libraries": _libraries(),
-        "metrics": metrics,
-    }
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("torch", "torchvision", "fastai", "onnx", "onnxruntime", "numpy", "pillow")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
-
-
-def _counted(snapshot: Snapshot, plan: Plan, device: str, threads: int) -> str:
-    splits = ", ".join(f"{sum(c.values())} {split}" for split, c in snapshot.counts.items())
-    return (
-        f"{splits} in {len(snapshot.labels)} classes (snapshot {snapshot.fingerprint[:12]}); "
-        f"{plan.arch} at {plan.size} px, weights {plan.weights}, seed {plan.seed}, "
-        f"{device} with {threads} threads"
+    pictures: Pictures,
+) -> tuple[dict[str, Any], Engine]:
+    """The artifact's files but for the manifest; its parity, and the engine that serves."""
+    valid = snapshot.of_split("valid")[:PARITY_IMAGES]
+    export.write_features(found.bank, folder / artifact.FEATURES)
+    return export.write(
+        learned.network,
+        folder,
+        {**draft, "parity": {"tolerance": export.TOLERANCE}},
+        pictures.stack(valid),
+        found.valid[: len(valid)],
+        threads=draft["threads"],
     )
 
 
-def _device(home: Home) -> str:
-    import torch
+def _report(
+    home: Home,
+    folder: Path,
+    draft: dict[str, Any],
+    learned: Learned,
+    found: Appraisal,
+    snapshot: Snapshot,
+) -> None:
+    page = report.page(
+        report.Contents(
+            manifest=draft,
+            trained=learned.trained,
+            probabilities=found.test,
+            truth=evaluation.places(snapshot.of_split("test"), snapshot.labels),
+            pictures=pictured(home, found, snapshot),
+        )
+    )
+    (folder / artifact.REPORT).write_text(page, encoding="utf-8")
 
-    wanted = home.settings.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise BadInput("TOPLOSS_DEVICE=cuda, but PyTorch sees no GPU; set auto or cpu")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+def _snapshot(home: Home, lease: Lease, moment: Moment | None) -> Snapshot:
+    """Today's data; to go on from a checkpoint, what the earlier attempt at this run has frozen."""
+    if moment is None:
+        return snapshots.freeze(home)
+    return snapshots.load(home, str(runs.show(home, lease.run)["fingerprint"]))
+
+
+def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:
+    """A run that broke keeps what can be said of it."""
+    run = runs.show(home, lease.run)
+    plan = Plan.from_json(run["settings"])
+    snapshot = snapshots.load(home, run["fingerprint"])
+    findings = diagnosis.diagnose(
+        Evidence(
+            labels=snapshot.labels,
+            counts=tuple(snapshot.counts["train"].get(label, 0) for label in snapshot.labels),
+            trained=exc.trained,
+            from_scratch=plan.from_scratch,
+            non_finite=True,
+        )
+    )
+    runs.note(home, lease, diagnosis=[finding.as_json() for finding in findings])
 
 
 def _end(home: Home, lease: Lease, state: RunState, error: str) -> None:
@@ -367,6 +244,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, help="process id of who launched it")
     args = parser.parse_args()
     follow_parent(lambda: os._exit(1), parent=args.parent)
+    memory.keep_freed()
     os.nice(10)  # a service beside us goes first
     # A polite end is the dispatcher's to record; a cancelled run ends by its heartbeat.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))

@@ -8,7 +8,7 @@ from toploss import snapshots
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.preprocess import decode
-from training import randomness
+from training import lesson, randomness
 from training.data import Pictures, loaders
 
 
@@ -42,7 +42,7 @@ def test_a_batch_larger_than_the_training_set_still_trains(
     plan = Plan.from_settings(home.settings).but(size=16, batch_size=4_096, weights="none")
     randomness.seed(0, 2)
 
-    made = loaders(Pictures(home, 16), snapshot, plan, "cpu")
+    made = loaders(lesson.material(Pictures(home, 16), snapshot), plan, "cpu")
 
     assert len(made.train) == 1
     images, labels = made.train.one_batch()
@@ -56,7 +56,7 @@ def test_validation_is_neither_augmented_nor_shuffled(learned_home: Callable[...
     plan = Plan.from_settings(home.settings).but(size=16, weights="none")
     randomness.seed(0, 2)
 
-    made = loaders(Pictures(home, 16), snapshot, plan, "cpu")
+    made = loaders(lesson.material(Pictures(home, 16), snapshot), plan, "cpu")
 
     first, second = (made.valid.one_batch()[0] for _ in range(2))
     assert np.array_equal(first, second)

@@ -1,0 +1,162 @@
+"""Out of memory: the batch is taken in parts, and the next run knows."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.conftest import QUICK
+from toploss import runs, snapshots
+from toploss.home import Home
+from toploss.network import build
+from toploss.plan import Plan
+from training import lesson, randomness, recipe
+from training.data import Pictures
+from training.memory import in_portions
+from training.recipe import Trained, Unheard
+
+
+class Heard(Unheard):
+    def __init__(self) -> None:
+        self.parts: list[int] = []
+
+    def parted(self, images: int) -> None:
+        self.parts.append(images)
+
+
+class Small(nn.Module):
+    """A body that finds no memory for more than so many images at once, in training."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training and len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return images
+
+
+def train(home: Home, most: int, **settings: Any) -> tuple[Trained, Heard, dict[str, Tensor]]:
+    plan = Plan.from_settings(home.settings).but(**{**QUICK, "batch_size": 20, **settings})
+    material = lesson.material(Pictures(home, plan.size), snapshots.freeze(home))
+    randomness.seed(1, 2)
+    net = build("squeezenet1_1", 3)  # without batch norm in its body
+    net.body.insert(0, Small(most))
+    heard = Heard()
+    trained = recipe.train(net, material, plan, heard)
+    return trained, heard, net.state_dict()
+
+
+def test_the_batch_is_halved_until_it_fits(learned_home: Callable[..., Home]) -> None:
+    trained, heard, _ = train(learned_home(), most=6)
+
+    assert heard.parts == [10, 5]
+    assert trained.part == 5
+    assert len(trained.losses) == 5 * 2  # as many steps as ever: 48 images in batches of 20
+
+
+def test_a_network_that_never_fits_is_an_error(learned_home: Callable[..., Home]) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        train(learned_home(), most=1)
+
+
+def test_parts_make_the_steps_of_the_whole() -> None:
+    """Without batch norm and dropout the gradients of uneven parts add up to the batch's."""
+    from training.learner import make
+
+    torch.manual_seed(0)
+    images, truth = torch.randn(7, 5), torch.randint(0, 3, (7,))
+
+    def stepped(part: int | None) -> Tensor:
+        torch.manual_seed(1)
+        module = nn.Linear(5, 3)
+        pairs = list(zip(images, truth, strict=True))
+        learner = make(
+            module, _loaders(pairs), [list(module.parameters())], scratch=Path(), part=part
+        )
+        learner.fit(2, 0.1)
+        return module.weight.detach()
+
+    assert torch.allclose(stepped(None), stepped(3), atol=1e-6)
+
+
+def _loaders(pairs: list[tuple[Tensor, Tensor]]) -> Any:
+    from fastai.data.core import DataLoaders, TfmdDL
+
+    return DataLoaders(*[TfmdDL(pairs, bs=4, num_workers=0) for _ in range(2)])
+
+
+def test_the_next_run_knows(learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    plan = Plan.from_settings(home.settings).but(**QUICK)
+    lease = runs.start(home, plan, owner="", actor="test", promote=False)
+    runs.note(home, lease, plan=plan.as_json() | {"part": 4})
+
+    assert runs.parted(home, plan).part == 4
+    assert runs.parted(home, plan.but(size=64)).part is None
+
+
+def test_portions_are_halved_where_memory_runs_out() -> None:
+    done: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        if stop - start > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        done.extend(range(start, stop))
+
+    in_portions(11, 8, work)
+
+    assert done == list(range(11))
+    with pytest.raises(RuntimeError, match="another"):
+        in_portions(1, 8, _fails)
+
+
+def _fails(start: int, stop: int) -> None:
+    raise RuntimeError("another fault")
+
+
+# The limit holds from the first epoch to the evaluation: what comes after loads libraries.
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from toploss.home import Home
+from training import fit
+spare = int(sys.argv[2]) * 2**20
+def watch(stage, done):
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if stage == "stage-1" and soft == hard:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + spare, hard))
+    elif stage == "evaluate":
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+result = fit(home=Home.open(), promote=False, watch=watch, **json.loads(sys.argv[1]))
+print(json.dumps({"run": result.run, "epochs": len(result.history)}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
+def test_a_real_limit_on_allocations(learned_home: Callable[..., Home]) -> None:
+    """A batch whose activations do not fit into what is left of the address space."""
+    home = learned_home()
+    options = {**QUICK, "size": 224, "batch_size": 48, "epochs_head": 1}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, json.dumps(options), "1200"],
+        env=os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "out of memory with 48 images at once" in runs.read_log(home, runs.listed(home)[0]["id"])
+    assert json.loads(done.stdout)["epochs"] == 2
+    plan = runs.listed(home)[0]["settings"]
+    assert 2 <= plan["part"] <= 24

@@ -1,0 +1,232 @@
+"""Commands that train here and now."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from training.edge import REFUSED, Answer, command
+
+top = typer.Typer()
+
+
+def add_to(app: typer.Typer) -> None:
+    app.add_typer(top)
+
+
+def _setting(name: str, words: str, otherwise: str, **options: Any) -> Any:
+    """An option that a setting stands behind."""
+    return typer.Option(
+        help=f"{words} Default: TOPLOSS_TRAIN_{name}, {otherwise}.", show_default=False, **options
+    )
+
+
+Arch = Annotated[str | None, _setting("ARCH", "torchvision's or timm's name.", "resnet34")]
+Weights = Annotated[
+    str | None,
+    _setting(
+        "WEIGHTS",
+        "ImageNet's, random (both stages then train all layers), or a .pth or .safetensors file.",
+        "default",
+        metavar="default|none|FILE",
+    ),
+]
+Size = Annotated[int | None, _setting("SIZE", "Side of the images in pixels.", "224")]
+BatchSize = Annotated[int | None, _setting("BATCH_SIZE", "Images in a step.", "64")]
+EpochsHead = Annotated[int | None, _setting("EPOCHS_HEAD", "Epochs of stage one.", "4")]
+EpochsAll = Annotated[int | None, _setting("EPOCHS_ALL", "Epochs of stage two.", "2")]
+Rate = Annotated[
+    str | None,
+    _setting("LR", "The rate finder's, or stage one's peak.", "auto", metavar="auto|X"),
+]
+Seed = Annotated[int | None, _setting("SEED", "The training's seed.", "42")]
+Folds = Annotated[
+    int | None,
+    _setting(
+        "FOLDS",
+        "Held-out losses of the whole pool by so many folds; 0: of the validation split alone.",
+        "5 where a pretrained body makes them cheap, else 0",
+        metavar="K",
+    ),
+]
+Flip = Annotated[
+    bool | None, typer.Option("--flip/--no-flip", help="Mirror training images. Default: yes.")
+]
+Balance = Annotated[
+    bool | None,
+    typer.Option(
+        "--balance/--no-balance",
+        help="Draw training images so that every class comes as often. Default: no.",
+    ),
+]
+Cache = Annotated[
+    bool | None,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Stage one on features that the frozen body makes once, unaugmented. Default: yes.",
+    ),
+]
+
+
+@command(top, "train")
+def train(
+    arch: Arch = None,
+    weights: Weights = None,
+    size: Size = None,
+    batch_size: BatchSize = None,
+    epochs_head: EpochsHead = None,
+    epochs_all: EpochsAll = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    folds: Folds = None,
+    flip: Flip = None,
+    balance: Balance = None,
+    cache: Cache = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN/STAGE",
+            help="Go on from a stage of an earlier run, as in RUN/stage-1, with its settings.",
+        ),
+    ] = None,
+    no_promote: Annotated[
+        bool, typer.Option("--no-promote", help="Publish and judge, but leave production.")
+    ] = False,
+) -> Answer:
+    """Train once, here and now: freeze the data, two stages, publish, ask the gate."""
+    from toploss.home import Home
+    from training import ranks
+    from training.fitting import assist, fit
+    from training.lesson import hardware
+
+    settings: dict[str, Any] = {
+        "arch": arch,
+        "weights": weights,
+        "size": size,
+        "batch_size": batch_size,
+        "epochs_head": epochs_head,
+        "epochs_all": epochs_all,
+        "lr": _rate(lr),
+        "seed": seed,
+        "folds": folds,
+        "flip": flip,
+        "balance": balance,
+        "cache": cache,
+    }
+    home = Home.open()
+    if not ranks.join(hardware(home)).first:
+        assist(home)
+        raise typer.Exit  # the first process alone has something to say
+    result = fit(home=home, start=start, promote=not no_promote, watch=bar(), **settings)
+    return answered(result, promote=not no_promote)
+
+
+@command(top, "lr-find")
+def lr_find(
+    stage: Annotated[
+        int, typer.Option(min=1, max=2, help="At the beginning of which stage; 2 trains 1 first.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(help="Where to write the curve.")] = Path("lr-find.png"),
+    arch: Arch = None,
+    weights: Weights = None,
+    size: Size = None,
+    batch_size: BatchSize = None,
+    epochs_head: EpochsHead = None,
+    seed: Seed = None,
+    flip: Flip = None,
+    balance: Balance = None,
+    cache: Cache = None,
+) -> Answer:
+    """Sweep the learning rate alone: the curve as PNG, the suggestion and why."""
+    from toploss.home import Home
+    from toploss.plan import Plan
+    from training.sweeps import draw, sweep
+    from training.watching import Watching
+
+    home = Home.open()
+    plan = Plan.from_settings(home.settings).but(
+        arch=arch,
+        weights=weights,
+        size=size,
+        batch_size=batch_size,
+        epochs_head=epochs_head,
+        seed=seed,
+        flip=flip,
+        balance=balance,
+        cache=cache,
+    )
+    found = sweep(home, plan, stage, Watching(bar()))
+    draw(found, out)
+    given = found.chosen if stage == 1 else 10 * found.chosen
+    text = (
+        f"rate     {found.chosen:.1e}, {found.why}\n"
+        f"curve    {out}\n"
+        f"use it   toploss train --lr {given:.1e}"
+        + ("" if stage == 1 else "  (stage two's peak is a tenth of --lr)")
+    )
+    return Answer({"stage": stage, "curve": str(out), **vars(found)}, text)
+
+
+def answered(result: Any, *, promote: bool = True) -> Answer:
+    """How a run ended, for programs and for people; refused, when the gate said no."""
+    if result.gate["promoted"] or not promote:
+        return Answer(vars(result), _told(result))
+    complaint = (
+        f"version {result.version} was {result.gate['outcome']}; "
+        f"`toploss models promote {result.version}` promotes it all the same"
+    )
+    return Answer(vars(result), _told(result), REFUSED, complaint)
+
+
+def bar() -> Callable[[str, float], None]:
+    """A bar per stage on standard error, and only on a terminal."""
+    if not sys.stderr.isatty():
+        return lambda *_: None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    shown = Progress(console=Console(stderr=True), transient=True)
+    tasks: dict[str, Any] = {}
+
+    def follow(stage: str, done: float) -> None:
+        if stage not in tasks:
+            for task in tasks.values():
+                shown.remove_task(task)
+            tasks.clear()
+            tasks[stage] = shown.add_task(stage, total=1.0)
+            shown.start()
+        shown.update(tasks[stage], completed=done)
+        if stage == "publish":
+            shown.stop()
+
+    return follow
+
+
+def _rate(text: str | None) -> float | str | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"{text!r} is neither a number nor auto; give one of them", param_hint="--lr"
+        ) from exc
+
+
+def _told(result: Any) -> str:
+    valid, test = (result.metrics[split] for split in ("valid", "test"))
+    found = [finding for finding in result.diagnosis if finding["verdict"] == "found"]
+    lines = [
+        f"run      {result.run}",
+        f"version  {result.version}",
+        f"valid    accuracy {valid['accuracy']:.4f}, loss {valid['loss']:.4f}",
+        f"test     accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}",
+        *[f"found    {finding['words']} {finding['remedy']}" for finding in found],
+        *([] if found else ["found    nothing wrong"]),
+        f"gate     {result.gate['verdict']}: {result.gate['reason']}",
+        f"         {result.gate['outcome']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""The rate finder: a sweep of the learning rate, and what is made of it.
+
+The sweep is fastai's (after Smith, "Cyclical Learning Rates for Training Neural Networks", 2017).
+"""
+
+import math
+import statistics
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+FALLBACK_RATE = 3e-3  # the course's, for a head on a pretrained body
+STEPS = 100  # fewer make the suggestions unstable
+SUGGESTED_WITHIN = (1e-5, 1e-1)  # what a sweep says beyond this is not believed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finder:
+    """The rate finder's sweep and what was made of it."""
+
+    rates: list[float]
+    losses: list[float]  # smoothed, nats
+    suggestions: dict[str, float]
+    chosen: float
+    why: str
+
+
+def find_rate(learner: Any, heard: Callable[[float], None] = lambda _: None) -> Finder:
+    """Sweep the rate and choose: the median of what fastai's valley, steep and minimum suggest.
+
+    Weights and optimizer are as before; the random state is not.
+
+    Args:
+        heard: the share of the sweep that is done, 0 to 1; may end it by raising.
+    """
+    from training.learner import Sweeping
+
+    sweeping = Sweeping(STEPS, heard)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fastai reads a deprecated corner of NumPy here
+        with learner.no_bar(), learner.no_logging(), learner.added_cbs(sweeping):
+            learner.lr_find(num_it=STEPS, show_plot=False, suggest_funcs=None)
+    sweeping.raise_caught()
+    rates = [float(rate) for rate in learner.recorder.lrs]
+    losses = [float(loss) for loss in learner.recorder.losses]
+    suggestions = _suggested(rates, losses)
+    if not suggestions:
+        chosen, why = FALLBACK_RATE, "the sweep suggests nothing usable: the course's 3e-3"
+    else:
+        chosen = statistics.median(suggestions.values())
+        why = "median of " + ", ".join(f"{name} {rate:.1e}" for name, rate in suggestions.items())
+    return Finder(rates=rates, losses=losses, suggestions=suggestions, chosen=chosen, why=why)
+
+
+def _suggested(rates: list[float], losses: list[float]) -> dict[str, float]:
+    """What fastai's rules make of a sweep, those that can and that stay within reason."""
+    from fastai.callback.schedule import minimum, steep, valley
+
+    # As fastai does: without the first tenth, nor the end where it diverges.
+    judged = slice(STEPS // 10, -5)
+    swept = torch.tensor(rates[judged]), torch.tensor(losses[judged])
+    suggestions: dict[str, float] = {}
+    for suggest in (valley, steep, minimum):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                rate = float(suggest(*swept, STEPS)[0])
+        except (IndexError, ValueError, RuntimeError):
+            continue  # a short or early diverging sweep has no valley, or no slope
+        if math.isfinite(rate) and SUGGESTED_WITHIN[0] <= rate <= SUGGESTED_WITHIN[1]:
+            suggestions[suggest.__name__] = rate
+    return suggestions

@@ -1,0 +1,141 @@
+"""From a snapshot and a plan to a trained network: what a run does, and what a replay repeats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+
+from toploss import network
+from toploss.errors import BadInput
+from toploss.home import Home
+from toploss.network import Network
+from toploss.plan import DOWNLOADED, Plan
+from toploss.snapshots import Snapshot
+from training import features, randomness, recipe
+from training.checkpoints import Keeper
+from training.data import Material, Pictures
+from training.evidence import dead_share
+from training.features import Features
+from training.finder import Finder
+from training.recipe import Follower, Place
+from training.trained import Trained
+
+LOOKED_AT = 256  # images of valid, for filters that are dead
+
+
+def material(pictures: Pictures, snapshot: Snapshot) -> Material:
+    """What the snapshot's train and valid splits are to a training."""
+    return Material(
+        pictures=pictures,
+        labels=snapshot.labels,
+        train=snapshot.of_split("train"),
+        valid=snapshot.of_split("valid"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a lesson leaves."""
+
+    network: Network
+    trained: Trained
+    build: Callable[[], Network]  # makes a network that knows nothing of the material
+    # Of train, then of valid, by a body that knows nothing of them, (n, 2f); None: there is none.
+    features: Features | None
+    dead_before: float | None  # share of channels that were never above zero before
+
+
+def learn(
+    home: Home,
+    material: Material,
+    plan: Plan,
+    follower: Follower,
+    *,
+    threads: int,
+    keeper: Keeper | None = None,
+    place: Place | None = None,
+) -> Learned:
+    """A network made and trained as planned. Equal material, plan, threads and hardware give
+    bit-equal networks on the CPU.
+
+    Raises:
+        BadInput: architecture or weights are not to be had. Diverged. What the follower raises.
+    """
+    place = place or Place()
+    classes = len(material.labels)
+    net = build(home, plan, classes, threads=threads)
+    shown = material.pictures.stack(material.valid[:LOOKED_AT])
+    dead_before = dead_share(net, shown, place.device)
+    images = len(material.train) + len(material.valid)
+    made = None
+    if not plan.from_scratch and features.fit_in_memory(net, images):
+        made = recipe.frozen_features(net, material, place, follower)
+    trained = recipe.train(net, material, plan, follower, keeper=keeper, place=place, made=made)
+    return Learned(
+        network=net,
+        trained=trained,
+        # What an earlier training began with would know what is to be held out.
+        build=partial(build, home, replace(plan, start=None), classes, threads=threads),
+        features=made if plan.start is None else None,
+        dead_before=dead_before,
+    )
+
+
+def sweep(
+    home: Home, material: Material, plan: Plan, stage: int, follower: Follower, *, threads: int
+) -> Finder:
+    """The rate finder alone, at the beginning of stage 1, or of stage 2 after stage 1 was trained.
+
+    Raises:
+        As `learn`.
+    """
+    net = build(home, plan, len(material.labels), threads=threads)
+    return recipe.sweep(net, material, plan, follower, stage, Place(device=hardware(home)))
+
+
+def build(home: Home, plan: Plan, classes: int, *, threads: int) -> Network:
+    """The network that the plan begins with; the random state is seeded.
+
+    Raises:
+        BadInput.
+    """
+    randomness.seed(plan.seed, threads)
+    net = network.build(plan.arch, classes, size=plan.size, weights=_weights(home, plan))
+    if plan.start is not None:
+        _go_on(net, load_tensors(home.blobs.get(plan.start)), plan.start)
+    return net
+
+
+def hardware(home: Home) -> str:
+    """`cuda` or `cpu`, as the setting says. Raises BadInput: there is no such device."""
+    wanted = home.settings.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BadInput("TOPLOSS_DEVICE=cuda, but PyTorch sees no GPU; set auto or cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _weights(home: Home, plan: Plan) -> dict[str, Any] | None:
+    """The pretrained tensors that the plan names. Raises BadInput: not to be had, or no weights."""
+    if plan.from_scratch or plan.start is not None:
+        return None
+    if plan.weights == DOWNLOADED:
+        return network.downloaded_weights(plan.arch)
+    return network.read_weights(home.blobs.get(plan.weights), plan.weights)
+
+
+def _go_on(net: Network, state: dict[str, Any], name: str) -> None:
+    """Load a network of ours; with other classes than it had, the head's last layer stays new."""
+    mine = net.state_dict()
+    last = f"head.{len(net.head) - 1}.weight"
+    if last in state and state[last].shape != mine[last].shape:
+        state = {**state, last: mine[last]}
+    wrong = [key for key in mine if key not in state or state[key].shape != mine[key].shape]
+    if wrong or len(state) != len(mine):
+        raise BadInput(
+            f"{name} is a network of another architecture ({len(wrong)} tensors differ, "
+            f"{wrong[0] if wrong else 'too many'} first); go on with the architecture it has"
+        )
+    net.load_state_dict(state)

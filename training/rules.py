@@ -1,0 +1,286 @@
+"""How each fault of a training is judged: from the evidence to a verdict, in words and numbers.
+
+What is sound alone decides alone; a rate is judged by several weak signs that must agree.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from training import noise
+from training.evidence import Evidence, Scored
+from training.intervals import wilson
+from training.trained import STAGE_ONE, STAGE_TWO, Epoch
+
+BLOWN_UP = 1.5  # times the loss at the start, or of guessing if that is higher
+LARGE_STEP = 0.1  # ‖Δw‖/‖w‖ of the head; healthy trainings stayed below 0.04
+SMALL_STEP = 5e-4  # likewise; healthy trainings rose above 4e-3
+LEARNED = 0.5  # of guessing's loss: more is left on plain training images, so little was learned
+RISE = 0.1  # of valid loss over its lowest, as a share of that
+DEAD = 0.1  # share of channels
+LESS = 8  # times fewer images than the commonest class
+WRONG = 0.04  # share of labels
+FEWEST_SCORED = 100  # held-out images: with fewer, label noise cannot be judged
+WORTH = 0.02  # accuracy that twice the data must promise
+WIDE = 0.05  # half of the accuracy's interval on the holdout
+SIGNS = 2  # that must agree where each alone is weak
+
+Numbers = dict[str, Any]  # by name; plain numbers and lists of them
+
+
+class Verdict(StrEnum):
+    FOUND = "found"
+    CLEAR = "clear"
+    CANNOT_TELL = "cannot_tell"
+
+
+Judged = tuple[Verdict, str, Numbers]  # the words hold the evidence
+
+
+def diverged(evidence: Evidence) -> Judged:
+    losses = evidence.trained.losses
+    if evidence.non_finite:
+        words = f"The loss was no number any more at step {len(losses)}; the training ended there."
+        return Verdict.FOUND, words, {"step": len(losses)}
+    if not evidence.trained.history:
+        return _unknown("No epoch was finished.")
+    end = evidence.trained.history[-1]
+    start, last = _started(evidence), end.train_loss
+    words = f"The training loss began at {start:.2f} and ended at {last:.2f}"
+    numbers = {"start": start, "last": last, "guessing": _guessing(evidence)}
+    if not all(map(math.isfinite, (end.plain_loss, end.valid_loss))):
+        return Verdict.FOUND, f"{words}, and in eval mode the loss is no number.", numbers
+    if last > BLOWN_UP * start:
+        return Verdict.FOUND, f"{words}: the training has made it worse.", numbers
+    return Verdict.CLEAR, f"{words}.", numbers
+
+
+def rate_too_high(evidence: Evidence) -> Judged:
+    signs, numbers = [], _of_rate(evidence)
+    if numbers.get("largest_step", 0) > LARGE_STEP:
+        signs.append(f"a single step changed the head's weights by {numbers['largest_step']:.0%}")
+    if evidence.non_finite:
+        signs.append("the loss was no number in the end")
+    elif evidence.trained.history:
+        last = evidence.trained.history[-1]
+        if last.train_loss > _started(evidence) or last.plain_loss > _guessing(evidence):
+            signs.append(
+                f"after annealing the loss is {last.train_loss:.2f}, from {_started(evidence):.2f}"
+                f" at the start, and {last.plain_loss:.2f} on plain training images"
+            )
+    if dead_filters(evidence)[0] is Verdict.FOUND:
+        signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
+    if numbers["rate"] > numbers.get("lowest_at", math.inf):
+        signs.append(f"the sweep's loss was lowest at {numbers['lowest_at']:.1e} already")
+    return _weighed(evidence, "high", signs, numbers)
+
+
+def rate_too_low(evidence: Evidence) -> Judged:
+    signs, numbers = [], _of_rate(evidence)
+    if numbers.get("largest_step", math.inf) < SMALL_STEP:
+        signs.append(f"no step changed the head's weights by more than {SMALL_STEP:.2%}")
+    if numbers["rate"] < numbers.get("least_suggested", 0) / 10:
+        signs.append(f"the sweep suggests {numbers['least_suggested']:.1e} and more")
+    # That has many causes, so it only bears out what the others say.
+    if signs and underfit(evidence)[0] is Verdict.FOUND:
+        signs.append("little was learned of the training images themselves")
+    return _weighed(evidence, "low", signs, numbers)
+
+
+def _of_rate(evidence: Evidence) -> Numbers:
+    trained, finder = evidence.trained, evidence.trained.finder
+    numbers: Numbers = {"rate": trained.rate}
+    steps = [update for update in trained.updates if math.isfinite(update)]
+    if steps:
+        numbers["largest_step"] = max(steps)
+    if finder is not None and finder.losses:
+        numbers["lowest_at"] = finder.rates[int(np.nanargmin(finder.losses))]
+    if finder is not None and finder.suggestions:
+        numbers["least_suggested"] = min(finder.suggestions.values())
+    return numbers
+
+
+def _weighed(evidence: Evidence, side: str, signs: list[str], numbers: Numbers) -> Judged:
+    """Signs that are weak alone: two of them must agree."""
+    numbers = {**numbers, "signs": len(signs)}
+    rate = f"The rate {evidence.trained.rate:.1e}"
+    if len(signs) >= SIGNS:
+        return Verdict.FOUND, f"{rate} is too {side}: {'; '.join(signs)}.", numbers
+    if signs:
+        return Verdict.CANNOT_TELL, f"{rate} may be too {side}: {signs[0]}.", numbers
+    if not evidence.trained.updates:
+        return Verdict.CANNOT_TELL, f"{rate}: no steps were measured.", numbers
+    return Verdict.CLEAR, f"{rate}: no sign that it is too {side}.", numbers
+
+
+def underfit(evidence: Evidence) -> Judged:
+    if evidence.non_finite or not evidence.trained.history:
+        return _unknown("The training did not come to an end.")
+    last, guessing = evidence.trained.history[-1], _guessing(evidence)
+    words = (
+        f"On plain training images, without augmentation and dropout, the loss is "
+        f"{last.plain_loss:.2f} (guessing: {guessing:.2f}) and {last.plain_accuracy:.0%} are right"
+    )
+    numbers = {"loss": last.plain_loss, "accuracy": last.plain_accuracy, "guessing": guessing}
+    if last.plain_loss > LEARNED * guessing:
+        return Verdict.FOUND, f"{words}: not even these were learned.", numbers
+    return Verdict.CLEAR, f"{words}.", numbers
+
+
+def overfit(evidence: Evidence) -> Judged:
+    history = evidence.trained.history
+    if evidence.non_finite or len(history) < 2:
+        return _unknown("There are no two epochs to compare.")
+    worst = max(_ends(history), key=lambda seen: _rise(*seen))
+    best, end = worst
+    rise, learned = _rise(best, end), best.plain_loss - end.plain_loss
+    words = (
+        f"Valid loss was {best.valid_loss:.2f} after epoch {best.epoch} of {best.stage} and is "
+        f"{end.valid_loss:.2f} at the end of {end.stage} ({rise:+.0%}), while the loss on plain "
+        f"training images went from {best.plain_loss:.2f} to {end.plain_loss:.2f}; valid accuracy "
+        f"went from {best.accuracy:.3f} to {end.accuracy:.3f}."
+    )
+    numbers = {"lowest": best.valid_loss, "last": end.valid_loss, "rise": rise, "learned": learned}
+    return Verdict.FOUND if rise > RISE and learned > 0 else Verdict.CLEAR, words, numbers
+
+
+def _ends(history: Sequence[Epoch]) -> list[tuple[Epoch, Epoch]]:
+    """The epoch of the lowest valid loss so far, and the last one, for each stage: only there is
+    the rate annealed, and one-cycle raises the loss midway."""
+    pairs = []
+    for stage in (STAGE_ONE, STAGE_TWO):
+        number = max((n for n, e in enumerate(history) if e.stage == stage), default=None)
+        if number is not None:
+            best = min(history[: number + 1], key=lambda epoch: epoch.valid_loss)
+            pairs.append((best, history[number]))
+    return pairs
+
+
+def _rise(best: Epoch, end: Epoch) -> float:
+    return end.valid_loss / max(best.valid_loss, 1e-6) - 1
+
+
+def dead_filters(evidence: Evidence) -> Judged:
+    if evidence.dead is None:
+        return _unknown("Dead channels were not counted.")
+    words = f"{evidence.dead:.1%} of the body's channels are above zero on no image"
+    numbers: Numbers = {"dead": evidence.dead}
+    # Random weights have dead channels, too, and a training wakes them; pretrained ones stay.
+    known = 0.0 if evidence.from_scratch else evidence.dead_before or 0.0
+    if evidence.dead_before is not None:
+        words += f" ({evidence.dead_before:.1%} before the training)"
+        numbers["before"] = evidence.dead_before
+    return Verdict.FOUND if evidence.dead > known + DEAD else Verdict.CLEAR, f"{words}.", numbers
+
+
+def imbalance(evidence: Evidence) -> Judged:
+    counts = np.array(evidence.counts)
+    commonest, rarest = int(counts.argmax()), int(counts.argmin())
+    ratio = float(counts.max() / max(counts.min(), 1))
+    words = (
+        f"{evidence.labels[commonest]!r} has {counts.max()} training images, "
+        f"{evidence.labels[rarest]!r} has {counts.min()}: {ratio:.1f} to 1"
+    )
+    numbers: Numbers = {"most": int(counts.max()), "fewest": int(counts.min()), "ratio": ratio}
+    if ratio < LESS:
+        return Verdict.CLEAR, f"{words}.", numbers
+    if evidence.valid is not None:
+        rare = np.flatnonzero(counts * LESS <= counts.max())
+        numbers["rare_recall"] = _recall(evidence.valid, rare)
+        numbers["other_recall"] = _recall(
+            evidence.valid, np.setdiff1d(np.arange(len(counts)), rare)
+        )
+        (low, high), (other_low, other_high) = numbers["rare_recall"], numbers["other_recall"]
+        words += (
+            f". Of valid's images of the rare classes {low:.0%} to {high:.0%} are found, "
+            f"of the others {other_low:.0%} to {other_high:.0%}: "
+            + ("clearly fewer" if high < other_low else "a difference is not shown")
+        )
+    return Verdict.FOUND, f"{words}.", numbers
+
+
+def _recall(scored: Scored, classes: Sequence[int] | Any) -> tuple[float, float]:
+    """95 % interval of the share of some classes' images that are found, all together."""
+    members = np.isin(scored.truth, classes)
+    return wilson(int(scored.hits[members].sum()), int(members.sum()))
+
+
+def label_noise(evidence: Evidence) -> Judged:
+    scored = evidence.held_out or evidence.valid
+    size = 0 if scored is None else len(scored.truth)
+    if scored is None or size < FEWEST_SCORED:
+        return _unknown(f"There are held-out predictions of {size} images.")
+    spoilt = any(
+        judge(evidence)[0] is Verdict.FOUND for judge in (diverged, rate_too_high, rate_too_low)
+    )
+    commonest = float(np.bincount(scored.truth).max() / size)
+    if spoilt or wilson(int(scored.hits.sum()), size)[0] <= commonest:
+        return _unknown("A network that has not learned cannot say which labels are wrong.")
+    wrong = noise.estimate(scored.probabilities, scored.truth)
+    low, high = wrong.interval
+    words = (
+        f"By the answers on {size} held-out images, of which {scored.hits.mean():.1%} agree with "
+        f"the label, {low:.1%} to {high:.1%} of the labels are wrong."
+    )
+    numbers: Numbers = {
+        "share": wrong.share,
+        "interval": wrong.interval,
+        "images": size,
+        "agree": float(scored.hits.mean()),
+    }
+    if low > WRONG:
+        return Verdict.FOUND, words, numbers
+    return Verdict.CLEAR if wrong.share <= WRONG else Verdict.CANNOT_TELL, words, numbers
+
+
+def more_data(evidence: Evidence) -> Judged:
+    curve = evidence.curve
+    if curve is None:
+        return _unknown("There is no learning curve of quick heads on the body's features.")
+    (low, high), (least, most) = curve.interval, curve.fall
+    words = (
+        f"Quick heads on {', '.join(map(str, curve.sizes))} training images are wrong on "
+        f"{', '.join(f'{error:.1%}' for error in curve.errors)} of valid. By the power law through "
+        f"these, {2 * curve.sizes[-1]} would leave {low:.1%} to {high:.1%}: "
+        f"{100 * least:.1f} to {100 * most:.1f} points less."
+    )
+    if least > 0 and curve.errors[-1] - curve.doubled >= WORTH:
+        return Verdict.FOUND, words, asdict(curve)
+    return Verdict.CLEAR if most < WORTH else Verdict.CANNOT_TELL, words, asdict(curve)
+
+
+def small_holdout(evidence: Evidence) -> Judged:
+    if evidence.test is None:
+        return _unknown("The holdout was not looked at.")
+    size, right = len(evidence.test.truth), int(evidence.test.hits.sum())
+    low, high = wilson(right, size)
+    share = right / max(size, 1)
+    wanted = math.ceil(1.96**2 * max(share * (1 - share), 0.01) / WIDE**2)
+    words = f"{right} of {size} holdout images are right: an accuracy of {low:.1%} to {high:.1%}"
+    numbers = {"images": size, "interval": (low, high), "wanted": wanted}
+    if (high - low) / 2 > WIDE:
+        return (
+            Verdict.FOUND,
+            f"{words}; about {wanted} would bring the doubt down to 5 points.",
+            numbers,
+        )
+    return Verdict.CLEAR, f"{words}.", numbers
+
+
+def _unknown(words: str) -> Judged:
+    return Verdict.CANNOT_TELL, words, {}
+
+
+def _guessing(evidence: Evidence) -> float:
+    """Loss of saying every class with equal probability, in nats."""
+    return math.log(len(evidence.labels))
+
+
+def _started(evidence: Evidence) -> float:
+    """The loss at the start; of guessing, if that is higher."""
+    first = evidence.trained.losses[:1]
+    return max([*first, _guessing(evidence)])

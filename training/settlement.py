@@ -1,0 +1,108 @@
+"""The end of a run: version, scores, verdict and promotion become visible at once or not at all."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from toploss import losses, models, runs, snapshots
+from toploss.engine import Probabilities
+from toploss.errors import Stale
+from toploss.home import Home
+from toploss.runs import Lease, RunState
+from toploss.schema import versions
+from toploss.snapshots import Snapshot
+from training import gate
+from training.gate import Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Held-out probabilities of samples: float32, (n, classes)."""
+
+    ids: Sequence[str]
+    probabilities: Probabilities
+    folds: Sequence[int] | None = None  # that held each out; None: the validation split did
+
+
+def settle(
+    home: Home,
+    lease: Lease,
+    manifest: dict[str, Any],
+    sealed: str,
+    snapshot: Snapshot,
+    scores: Scores,
+    judgement: Judgement,
+    generation: int,
+) -> dict[str, Any]:
+    """Write down everything in one transaction, under the run's fence; returns the verdict.
+
+    Args:
+        sealed: SHA-256 of the manifest as it is published.
+        generation: of production when the candidate was judged; if it has moved since, the
+            candidate is not promoted.
+
+    Raises:
+        Fenced: the run is another attempt's; nothing is written.
+    """
+    version = manifest["version"]
+    with home.db.write() as connection:
+        asked = runs.owned(connection, lease)
+        connection.execute(
+            versions.insert().values(
+                name=version,
+                run_id=lease.run,
+                path=f"versions/{version}",
+                manifest_sha256=sealed,
+                manifest=manifest,
+                class_ids=list(snapshot.class_ids),
+                created_at=time.time(),
+            )
+        )
+        losses.keep(connection, version, scores.ids, scores.probabilities, folds=scores.folds)
+        snapshots.settle(home, connection, snapshot.fingerprint)
+        verdict = _verdict(home, connection, lease, version, judgement, generation, asked.promote)
+        runs.finish(
+            connection,
+            lease,
+            RunState.SUCCEEDED,
+            version=version,
+            metrics=manifest["metrics"],
+            gate=verdict,
+            stage="done",
+        )
+    return verdict
+
+
+def _verdict(
+    home: Home,
+    connection: Connection,
+    lease: Lease,
+    version: str,
+    judgement: Judgement,
+    generation: int,
+    wanted: bool,
+) -> dict[str, Any]:
+    """The judgement, and what followed from it: the alias is moved, or why not."""
+    verdict = judgement.as_json() | {"promoted": False, "generation": None}
+    if not gate.promotes(judgement, home.settings.gate_cannot_tell):
+        return verdict | {"outcome": "not promoted: the gate said no"}
+    if not wanted:
+        return verdict | {"outcome": "not promoted: not asked to"}
+    try:
+        alias = models.move(
+            connection,
+            version,
+            reason=judgement.reason,
+            actor=f"run {lease.run}",
+            expected=generation,
+        )
+    except Stale as exc:
+        return verdict | {"outcome": f"not promoted: {exc}"}
+    return verdict | {
+        "promoted": True,
+        "generation": alias.generation,
+        "outcome": f"promoted to production, generation {alias.generation}",
+    }
