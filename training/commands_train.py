@@ -160,12 +160,12 @@ def lr_find(
     )
     found = sweep(home, plan, stage, Watching(bar()))
     draw(found, out)
-    given = found.chosen if stage == 1 else 10 * found.chosen
+    given = found.chosen if stage == 1 else 3 * found.chosen
     text = (
         f"rate     {found.chosen:.1e}, {found.why}\n"
         f"curve    {out}\n"
         f"use it   toploss train --lr {given:.1e}"
-        + ("" if stage == 1 else "  (stage two's peak is a tenth of --lr)")
+        + ("" if stage == 1 else "  (stage two's peak is a third of --lr)")
     )
     return Answer({"stage": stage, "curve": str(out), **vars(found)}, text)
 

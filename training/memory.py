@@ -19,10 +19,11 @@ def keep_freed() -> None:
 
     A network's activations are tens of megabytes each, and by default glibc maps and unmaps every
     one: the system then clears the same pages again in every step. On two cores that took up to
-    45 % of the CPU's time (docs/benchmarks.md). Elsewhere than on glibc this does nothing.
+    45 % of the CPU's time (docs/benchmarks.md). Elsewhere than on glibc this does nothing, nor
+    where the address space is limited: there, what one part of the program keeps others lack.
     """
     libc = _glibc()
-    if libc is not None:
+    if libc is not None and not _limited():
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
@@ -67,6 +68,12 @@ def in_portions(items: int, most: int, work: Callable[[int, int], object]) -> No
             start = stop
             continue
         release()  # outside the handler: its traceback would hold what has to be freed
+
+
+def _limited() -> bool:
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def _glibc() -> Any:

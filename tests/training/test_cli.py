@@ -20,6 +20,11 @@ from toploss.home import Home
 from training.cli import app
 
 Toploss = Callable[..., Result]
+SWEPT = [
+    f"--{key.replace('_', '-')}={value}"
+    for key, value in QUICK.items()
+    if key not in ("lr", "epochs_all")
+]
 RECIPE = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
 
 
@@ -108,7 +113,7 @@ def test_a_bad_file_is_refused_and_the_rest_goes_on(
 
     assert mixed.exit_code == 0
     assert mixed.stderr == ""
-    assert mixed.stdout.startswith("added 1, already known 0, label conflicts 0, refused 1\n")
+    assert mixed.stdout.startswith("added 1, already known 0, label conflicts 0, refused 1, ")
     (reason,) = [entry["reason"] for entry in told["refused"]]
     assert told["refused"][0]["path"] == str(both / "cat" / name)
     for word in (*words, name):
@@ -328,6 +333,8 @@ def test_every_command_answers_in_json_and_nothing_else(
     commands = f"""
         import {tmp_path / "in"}
         dataset show
+        dataset check
+        dataset diff {run} {version}
         dataset export {tmp_path / "all.csv"}
         classes list
         classes add violet
@@ -342,6 +349,9 @@ def test_every_command_answers_in_json_and_nothing_else(
         runs list
         runs show {run}
         runs log {run}
+        runs report {run} --out {tmp_path / "report.html"}
+        runs replay {run}
+        lr-find --out {tmp_path / "sweep.png"} {" ".join(SWEPT)}
         retraining status
         retraining pause
         retraining resume
@@ -370,7 +380,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     assert answer(toploss("runs", "cancel", queued, "--json", home=home))["state"] == "cancelled"
 
     # Those that another test asks for in JSON, or that can only be refused here.
-    elsewhere = {("train",), ("runs", "cancel"), ("models", "rollback")}
+    elsewhere = {("train",), ("runs", "cancel"), ("runs", "resume"), ("models", "rollback")}
     assert asked | elsewhere == set(_commands())
 
 

@@ -20,7 +20,7 @@ from toploss.preprocess import Limits, decode
 from toploss.processes import identity
 from toploss.runs import Lease
 from toploss.splits import Split
-from training import run
+from training import checkpoints
 from training.run import Result
 
 
@@ -53,7 +53,9 @@ def test_the_artifact_is_whole_and_names_what_made_it(
     manifest = loaded.manifest
     assert manifest["labels"] == sorted(COLOURS)
     assert manifest["snapshot"]["fingerprint"] == result.fingerprint
-    assert set(manifest["files"]) == {artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN}
+    assert set(manifest["files"]) == {
+        *(artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN, artifact.FEATURES),
+    }
     assert manifest["settings"]["arch"] == QUICK["arch"]
     assert manifest["metrics"] == result.metrics
     assert manifest["gate"]["verdict"] == "promote"
@@ -88,8 +90,9 @@ def test_named_checkpoints_load_again(
     home, result = learned_home(), learned[1]
     one, two = (network.build(QUICK["arch"], len(COLOURS)) for _ in range(2))
 
-    run.load_checkpoint(home, result.run, "stage-1", one)
-    run.load_checkpoint(home, result.run, "stage-2", two)
+    for stage, net in (("stage-1", one), ("stage-2", two)):
+        kept = home.blobs.get(checkpoints.path(result.run, stage))
+        net.load_state_dict(network.read_weights(kept, "stage.safetensors"))
 
     published = home.blobs.get(f"versions/{result.version}/{artifact.WEIGHTS}")
     final = network.read_weights(published, artifact.WEIGHTS)
@@ -165,7 +168,7 @@ def test_a_class_with_one_image_is_refused_by_name(learned_home: Callable[..., H
     ("wrong", "words"),
     [
         ({"arch": "resnet19"}, "resnet19.*torchvision"),
-        ({"arch": "vit_b_16"}, "vit_b_16.*feature map"),
+        ({"arch": "vit_b_16"}, "vit_b_16.*take vit_base_patch16_224"),
         ({"weights": "nowhere.pth"}, r"nowhere\.pth.*give a \.pth"),
         ({"size": 4}, "size 4"),
         ({"lr": -1.0}, "lr -1"),
