@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import paging, times
 from service.desk import ACTOR, OurHome
 from service.paging import Cursor, Limit
-from toploss import artifact, models, runs
+from toploss import artifact, models, records, runs
 from toploss.errors import NotFound
 
 router = APIRouter(prefix="/v1/retrainings", tags=["retraining"])
@@ -37,25 +37,25 @@ def ask(home: OurHome, body: Wish | None = None) -> dict[str, Any]:
 @router.get("", summary="Runs, newest first")
 def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
     place = paging.decode(cursor, str)
-    found = runs.listed(home, after=place[0] if place else None, limit=limit + 1)
+    found = records.listed(home, after=place[0] if place else None, limit=limit + 1)
     return paging.page([_told(run) for run in found], limit, lambda run: (run["id"],))
 
 
 @router.get("/{run_id}", summary="State, stage, epoch, losses so far")
 def show(home: OurHome, run_id: RunId) -> dict[str, Any]:
-    return _told(runs.show(home, run_id))
+    return _told(records.show(home, run_id))
 
 
 @router.get(
     "/{run_id}/log", summary="What it wrote, each attempt's", response_class=PlainTextResponse
 )
 def log(home: OurHome, run_id: RunId) -> PlainTextResponse:
-    return PlainTextResponse(runs.read_log(home, run_id))
+    return PlainTextResponse(records.read_log(home, run_id))
 
 
 @router.get("/{run_id}/report", summary="The report of its version", response_class=Response)
 def report(home: OurHome, run_id: RunId) -> Response:
-    run = runs.show(home, run_id)
+    run = records.show(home, run_id)
     path = run["version"] and f"{models.get(home, run['version']).path}/{artifact.REPORT}"
     if not path or not home.blobs.exists(path):
         raise NotFound(

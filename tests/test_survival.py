@@ -23,7 +23,7 @@ from sqlalchemy import select
 
 from tests.conftest import COLOURS, QUICK, coloured
 from tests.toploss.test_decisions import consistent
-from toploss import artifact, models, runs, samples, schema
+from toploss import artifact, models, records, runs, samples, schema
 from toploss.home import Home
 from toploss.runs import ACTIVE, RunState
 from toploss.settings import PREFIX, read_settings
@@ -51,7 +51,7 @@ def moment():
     return moments.get(int(told))
 
 if os.environ.get("DIE_AT") and {"training.run", "train"} & set(sys.orig_argv):
-    from toploss import runs
+    from toploss import records, runs
     from toploss.blobs import Blobs
     from toploss.database import Database
 
@@ -114,7 +114,7 @@ class Place:
 
     def run(self) -> dict[str, Any]:
         """The newest one."""
-        return runs.listed(self.home, limit=1)[0]
+        return records.listed(self.home, limit=1)[0]
 
     def until(self, done: Callable[[], object], seconds: float = 240) -> float:
         """Wait for it; returns how long it took."""
@@ -126,7 +126,9 @@ class Place:
 
     def nothing_is_left(self) -> bool:
         """No run is active or waits."""
-        return all(run["state"] not in (*ACTIVE, RunState.QUEUED) for run in runs.listed(self.home))
+        return all(
+            run["state"] not in (*ACTIVE, RunState.QUEUED) for run in records.listed(self.home)
+        )
 
     def whole(self) -> list[str]:
         """The versions that are visible, every file of every one checked against its hash."""
@@ -404,9 +406,9 @@ def test_an_empty_home_serves_as_soon_as_something_was_learned(at: Callable[...,
 
     second = place.start("toploss", "train", *RECIPE)
     place.until(
-        lambda: place.run()["state"] == RunState.RUNNING and len(runs.listed(place.home)) == 2
+        lambda: place.run()["state"] == RunState.RUNNING and len(records.listed(place.home)) == 2
     )
-    dead = runs.listed(place.home)[1]
+    dead = records.listed(place.home)[1]
     assert (dead["state"], dead["error"]) == ("failed", "its process has ended")
     place.until(lambda: place.run()["state"] not in ACTIVE)
     waited = place.until(lambda: client.post("/predict", **post).status_code == 200, 30)
@@ -488,7 +490,7 @@ def test_a_training_killed_at_every_bad_moment_leaves_nothing_half(
     strays = sorted(len(list(folder.iterdir())) for folder in place.stray_versions())
     assert strays[0] < strays[1] == 6  # half-copied, and whole but for its row: the kills struck
     place.until(place.nothing_is_left)
-    shown = runs.show(place.home, run)
+    shown = records.show(place.home, run)
     assert (shown["state"], shown["attempt"]) == ("succeeded", len(moments))
     assert place.whole()[0] == shown["version"]
     assert len(models.listed(place.home)) == 2
@@ -497,8 +499,8 @@ def test_a_training_killed_at_every_bad_moment_leaves_nothing_half(
     assert (alias.version == shown["version"]) == shown["gate"]["promoted"]
     consistent(place.home, shown["version"])
     place.until(lambda: trainer_of(dispatcher) is None)
-    assert "done in" not in runs.read_log(place.home, run)  # it died before it could say so
-    assert runs.show(place.home, run) == shown
+    assert "done in" not in records.read_log(place.home, run)  # it died before it could say so
+    assert records.show(place.home, run) == shown
 
 
 def test_a_training_that_always_dies_fails_with_words(learned_place: Callable[..., Place]) -> None:
@@ -510,6 +512,6 @@ def test_a_training_that_always_dies_fails_with_words(learned_place: Callable[..
 
     assert place.run()["state"] == "failed"
     assert "ended without a word (exit code -9); see its log" in place.run()["error"]
-    assert "stage-1" in runs.read_log(place.home, place.run()["id"])
+    assert "stage-1" in records.read_log(place.home, place.run()["id"])
     assert models.production(place.home) == before
     assert len(place.whole()) == 1

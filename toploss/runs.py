@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
-from toploss import models
-from toploss.errors import Fenced, NotFound, Refused
+from toploss import models, records
+from toploss.errors import Fenced, Refused
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
@@ -82,7 +82,7 @@ def enqueue(
                 _refuse_equal(connection, fingerprint, plan)
             waiting = _insert(connection, RunState.QUEUED, plan)
         _trigger(connection, waiting, reason, actor)
-        return told(connection, _row(connection, waiting))
+        return records.told(connection, records.find(connection, waiting))
 
 
 def next_plan(home: Home, connection: Connection) -> Plan:
@@ -125,7 +125,7 @@ def start_again(home: Home, run_id: str, *, owner: str) -> Lease:
     reap(home)
     try:
         with home.db.write() as connection:
-            row = _row(connection, run_id)
+            row = records.find(connection, run_id)
             if row.state not in (RunState.FAILED, RunState.CANCELLED):
                 raise Refused(
                     f"run {run_id} is {row.state}: there is nothing to resume; "
@@ -278,74 +278,14 @@ def cancel(home: Home, run_id: str) -> dict[str, Any]:
         NotFound. Refused: it has ended already.
     """
     with home.db.write() as connection:
-        row = _row(connection, run_id)
+        row = records.find(connection, run_id)
         if row.state == RunState.QUEUED:
             _go(connection, row, RunState.CANCELLED, ended_at=time.time())
         elif row.state in ACTIVE:
             _update(connection, run_id, cancel_asked=True)
         elif row.state != RunState.CANCELLED:
             raise Refused(f"run {run_id} cannot be cancelled: it has {row.state} already")
-        return told(connection, _row(connection, run_id))
-
-
-def show(home: Home, run_id: str) -> dict[str, Any]:
-    """A run in words and numbers. Raises NotFound."""
-    with home.db.read() as connection:
-        return told(connection, _row(connection, run_id))
-
-
-def listed(
-    home: Home, *, after: str | None = None, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """Runs, newest first, those older than `after`."""
-    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(runs.c.id < after)
-    with home.db.read() as connection:
-        return [told(connection, row) for row in connection.execute(query).all()]
-
-
-def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    asked = connection.execute(
-        select(triggers).where(triggers.c.run_id == row.id).order_by(triggers.c.seq)
-    )
-    return {
-        "id": row.id,
-        "state": row.state,
-        "stage": row.stage,
-        "epoch": row.epoch,
-        "epochs": row.epochs,
-        "reasons": [{"reason": t.reason, "actor": t.actor, "at": t.at} for t in asked],
-        "attempt": row.fence,
-        "cancel_asked": row.cancel_asked,
-        "fingerprint": row.fingerprint,
-        "settings": row.plan,
-        "history": row.history,
-        "finder": row.finder,
-        "diagnosis": row.diagnosis,
-        "metrics": row.metrics,
-        "gate": row.gate,
-        "version": row.version,
-        "error": row.error,
-        "created_at": row.created_at,
-        "started_at": row.started_at,
-        "ended_at": row.ended_at,
-    }
-
-
-def log_path(run_id: str, fence: int) -> str:
-    """Where an attempt's log lies in the storage."""
-    return f"runs/{run_id}/log-{fence}.txt"
-
-
-def read_log(home: Home, run_id: str) -> str:
-    """The log of all attempts at a run, one after the other. Raises NotFound."""
-    attempts = range(1, show(home, run_id)["attempt"] + 1)
-    paths = [log_path(run_id, fence) for fence in attempts]
-    logs = [
-        home.blobs.get(path).decode(errors="replace") for path in paths if home.blobs.exists(path)
-    ]
-    return "".join(logs)
+        return records.told(connection, records.find(connection, run_id))
 
 
 def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:
@@ -413,15 +353,8 @@ def _update(connection: Connection, run: str, **fields: Any) -> None:
     connection.execute(runs.update().where(runs.c.id == run).values(**fields))
 
 
-def _row(connection: Connection, run_id: str) -> Row[Any]:
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
-    if row is None:
-        raise NotFound(f"there is no run {run_id!r}; `toploss runs list` shows them")
-    return row
-
-
 def _fenced(connection: Connection, lease: Lease) -> Row[Any]:
-    row = _row(connection, lease.run)
+    row = records.find(connection, lease.run)
     if row.fence != lease.fence or row.state not in ACTIVE:
         raise Fenced(
             f"attempt {lease.fence} at run {lease.run} is void: the run is {row.state} "

@@ -70,10 +70,10 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
 ) -> Answer:
     """Runs, newest first."""
-    from toploss import runs as queue
+    from toploss import records
     from toploss.home import Home
 
-    found = queue.listed(Home.open(), limit=limit)
+    found = records.listed(Home.open(), limit=limit)
     rows = [
         [
             run["id"],
@@ -95,20 +95,20 @@ def show(run: RunId) -> Answer:
     """One run: state, stage, losses, metrics, verdict."""
     import json
 
-    from toploss import runs as queue
+    from toploss import records
     from toploss.home import Home
 
-    found = queue.show(Home.open(), run)
+    found = records.show(Home.open(), run)
     return Answer(found, json.dumps({k: v for k, v in found.items() if k != "finder"}, indent=2))
 
 
 @command(runs, "log")
 def log(run: RunId) -> Answer:
     """A run's log, of all its attempts."""
-    from toploss import runs as queue
+    from toploss import records
     from toploss.home import Home
 
-    text = queue.read_log(Home.open(), run)
+    text = records.read_log(Home.open(), run)
     return Answer({"id": run, "log": text}, text.rstrip())
 
 
@@ -153,14 +153,13 @@ def report(
     ] = None,
 ) -> Answer:
     """Write a run's report, one HTML page, to a file."""
-    from toploss import models
-    from toploss import runs as queue
+    from toploss import models, records
     from toploss.artifact import REPORT
     from toploss.errors import NotFound
     from toploss.home import Home
 
     home = Home.open()
-    found = queue.show(home, run)
+    found = records.show(home, run)
     if found["version"] is None:
         raise NotFound(
             f"run {run} is {found['state']} and has no report: it has made no version; "

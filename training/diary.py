@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from toploss import runs
+from toploss import records, runs
 from toploss.errors import Cancelled, Fenced, ToplossError
 from toploss.home import Home
 from toploss.runs import Lease
@@ -105,7 +105,7 @@ class Diary(recipe.Follower):
         )
 
     def parted(self, images: int) -> None:
-        plan = runs.show(self._home, self._lease.run)["settings"]
+        plan = records.show(self._home, self._lease.run)["settings"]
         runs.note(self._home, self._lease, plan=plan | {"part": images})
 
     def finder(self, finder: Finder) -> None:

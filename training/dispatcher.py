@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from toploss import policy, runs
+from toploss import policy, records, runs
 from toploss.errors import Broken, Fenced, Refused
 from toploss.home import Home
 from toploss.processes import identity
@@ -79,7 +79,7 @@ class Dispatcher:
 
     def _watch(self, lease: Lease) -> None:
         code = self._launcher.poll()
-        run = runs.show(self._home, lease.run)
+        run = records.show(self._home, lease.run)
         ours = run["attempt"] == lease.fence and run["state"] in ACTIVE
         if code is not None:
             if ours:
@@ -102,7 +102,8 @@ class Dispatcher:
 
     def _ask_if_due(self) -> None:
         if any(
-            run["state"] in (*ACTIVE, RunState.QUEUED) for run in runs.listed(self._home, limit=5)
+            run["state"] in (*ACTIVE, RunState.QUEUED)
+            for run in records.listed(self._home, limit=5)
         ):
             return
         due = policy.due(self._home)

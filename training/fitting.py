@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from toploss import runs, snapshots
+from toploss import records, runs, snapshots
 from toploss.errors import NotFound
 from toploss.home import Home
 from toploss.plan import Plan
@@ -72,7 +72,7 @@ def _from_stage(home: Home, start: str) -> Plan:
     """The settings of a run that goes on from `RUN/stage-1` or `RUN/stage-2`."""
     run_id, _, stage = start.partition("/")
     stage = stage or STAGE_ONE
-    run = runs.show(home, run_id)
+    run = records.show(home, run_id)
     kept = checkpoints.path(run_id, stage)
     if not home.blobs.exists(kept):
         raise NotFound(

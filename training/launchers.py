@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Protocol
 
-from toploss import runs
+from toploss import records
 from toploss.home import Home
 from toploss.runs import Lease
 
@@ -37,7 +37,7 @@ class SubprocessLauncher:
         self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self, lease: Lease) -> None:
-        path = self._home.blobs.local(runs.log_path(lease.run, lease.fence))
+        path = self._home.blobs.local(records.log_path(lease.run, lease.fence))
         command = [sys.executable, "-m", "training.run", lease.run]
         command += ["--fence", str(lease.fence), "--parent", str(os.getpid())]
         # Waiting threads must not spin: they would take the cores from a service beside us.

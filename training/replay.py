@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toploss import __version__, models, runs, snapshots
+from toploss import __version__, models, records, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
 from toploss.errors import Refused
@@ -40,7 +40,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
     Raises:
         NotFound: no such run. Refused: it has made no version to compare with.
     """
-    run = runs.show(home, run_id)
+    run = records.show(home, run_id)
     if run["version"] is None:
         raise Refused(
             f"run {run_id} is {run['state']} and has made no version to compare with; "

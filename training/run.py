@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toploss import architectures, artifact, runs, snapshots
+from toploss import architectures, artifact, records, runs, snapshots
 from toploss.engine import Engine
 from toploss.errors import BadData, BadInput, Cancelled, Fenced, ToplossError
 from toploss.home import Home
@@ -197,12 +197,12 @@ def _snapshot(home: Home, lease: Lease, moment: Moment | None) -> Snapshot:
     """Today's data; to go on from a checkpoint, what the earlier attempt at this run has frozen."""
     if moment is None:
         return snapshots.freeze(home)
-    return snapshots.load(home, str(runs.show(home, lease.run)["fingerprint"]))
+    return snapshots.load(home, str(records.show(home, lease.run)["fingerprint"]))
 
 
 def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:
     """A run that broke keeps what can be said of it."""
-    run = runs.show(home, lease.run)
+    run = records.show(home, lease.run)
     plan = Plan.from_json(run["settings"])
     snapshot = snapshots.load(home, run["fingerprint"])
     findings = diagnosis.diagnose(
@@ -226,7 +226,7 @@ def _end(home: Home, lease: Lease, state: RunState, error: str) -> None:
 
 
 def _log_to(home: Home, lease: Lease) -> logging.Handler:
-    path = runs.log_path(lease.run, lease.fence)
+    path = records.log_path(lease.run, lease.fence)
     handler = logging.FileHandler(home.blobs.local(path), encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("toploss")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.service.conftest import House, is_problem, picture
-from toploss import artifact, models, runs
+from toploss import artifact, models, records
 
 
 def fill(house: House) -> None:
@@ -61,7 +61,7 @@ def test_log_and_report(house: House) -> None:
     log, report = f"/v1/retrainings/{version.run}/log", f"/v1/retrainings/{version.run}/report"
     assert house.client.get(log).text == ""
     is_problem(house.client.get(report), 404)
-    house.home.blobs.put(runs.log_path(version.run, 1), "epoch 1 ✓\n".encode())
+    house.home.blobs.put(records.log_path(version.run, 1), "epoch 1 ✓\n".encode())
     house.home.blobs.put(f"{version.path}/{artifact.REPORT}", b"<h1>It went well</h1>")
     answer = house.client.get(log)
     assert answer.text == "epoch 1 ✓\n"

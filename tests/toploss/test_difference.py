@@ -1,7 +1,7 @@
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, difference, runs, snapshots
+from toploss import classes, decisions, difference, records, snapshots
 from toploss.difference import Change
 from toploss.errors import NotFound
 from toploss.splits import Split
@@ -87,4 +87,4 @@ def test_a_run_that_has_no_snapshot_yet(home, two):
 
     with pytest.raises(NotFound, match="has no snapshot yet"):
         difference.between(home, lease.run, first.fingerprint)
-    assert runs.show(home, lease.run)["state"] == "running"
+    assert records.show(home, lease.run)["state"] == "running"

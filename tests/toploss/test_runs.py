@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.toploss import given
-from toploss import processes, runs, schema, snapshots
+from toploss import processes, records, runs, schema, snapshots
 from toploss.errors import Fenced, NotFound, Refused
 from toploss.plan import Plan
 from toploss.runs import Lease, RunState
@@ -35,7 +35,7 @@ def finish(home, lease, state=RunState.SUCCEEDED, **fields):
 
 
 def state(home, run):
-    return runs.show(home, run)["state"]
+    return records.show(home, run)["state"]
 
 
 def test_a_run_from_the_queue_to_its_end(home):
@@ -52,7 +52,7 @@ def test_a_run_from_the_queue_to_its_end(home):
     assert runs.beat(home, lease) is False
     finish(home, lease, metrics={"test": 0.9}, version="v")
 
-    told = runs.show(home, run)
+    told = records.show(home, run)
     assert (told["state"], told["stage"], told["epoch"], told["version"]) == (
         "succeeded",
         "head",
@@ -69,14 +69,14 @@ def test_a_hundred_requests_at_once_are_one_run_with_a_hundred_reasons(home):
         told = list(pool.map(lambda n: enqueue(home, f"reason {n}"), range(100)))
 
     assert len({run["id"] for run in told}) == 1
-    (run,) = runs.listed(home)
+    (run,) = records.listed(home)
     assert {entry["reason"] for entry in run["reasons"]} == {f"reason {n}" for n in range(100)}
 
 
 ENQUEUE = """
 import sys
 from pathlib import Path
-from toploss import runs
+from toploss import records, runs
 from toploss.home import Home
 from toploss.settings import read_settings
 home = Home.open(read_settings(home=Path(sys.argv[1])))
@@ -94,7 +94,7 @@ def test_processes_share_one_queue(home):
     ]
 
     assert [process.wait(60) for process in started] == [0, 0, 0]
-    told = runs.listed(home)
+    told = records.listed(home)
     assert sorted(run["state"] for run in told) == ["leased", "queued"]
     assert sum(len(run["reasons"]) for run in told) == 60
 
@@ -140,7 +140,7 @@ def test_a_foreground_run_is_refused_while_one_is_active_and_leaves_nothing(home
     with pytest.raises(Refused):
         given.running(home)
 
-    assert len(runs.listed(home)) == 1
+    assert len(records.listed(home)) == 1
 
 
 def test_a_foreground_run_begins_when_the_active_one_is_dead(home):
@@ -167,7 +167,7 @@ def test_an_attempt_that_was_given_up_changes_nothing_any_more(home):
     ):
         with pytest.raises(Fenced, match=r"attempt 1 at run \w+ is void: .* in attempt 2"):
             act()
-    told = runs.show(home, late.run)
+    told = records.show(home, late.run)
     assert (told["state"], told["stage"], told["attempt"]) == ("leased", None, 2)
 
 
@@ -212,7 +212,7 @@ def test_a_lost_run_is_tried_so_many_times(open_home):
         states.append(runs.give_up(home, lease, error=f"lost {lease.fence}"))
 
     assert states == [RunState.QUEUED, RunState.QUEUED, RunState.FAILED]
-    told = runs.show(home, run)
+    told = records.show(home, run)
     assert (told["state"], told["error"], told["attempt"]) == ("failed", "lost 3", 3)
     assert told["ended_at"] is not None
 
@@ -236,8 +236,8 @@ def test_a_lost_run_makes_way_for_the_one_that_waits(home):
 
     assert runs.give_up(home, lost, error="lost") is RunState.FAILED
 
-    assert runs.show(home, lost.run)["error"] == f"lost; run {waiting} goes on in its place"
-    reasons = [entry["reason"] for entry in runs.show(home, waiting)["reasons"]]
+    assert records.show(home, lost.run)["error"] == f"lost; run {waiting} goes on in its place"
+    reasons = [entry["reason"] for entry in records.show(home, waiting)["reasons"]]
     assert reasons == ["asked", "asked"]  # its own, and the lost one's
 
 
@@ -259,7 +259,7 @@ def test_reap_settles_a_run_whose_process_is_dead(home, taken_up):
 
     assert runs.reap(home) == lease.run
 
-    told = runs.show(home, lease.run)
+    told = records.show(home, lease.run)
     assert (told["state"], told["error"]) == ("queued", "its process has ended")
     assert runs.reap(home) is None
 
@@ -276,7 +276,7 @@ def test_reap_settles_a_run_that_has_fallen_silent(open_home):
     time.sleep(0.6)
 
     assert runs.reap(home) == lease.run
-    assert runs.show(home, lease.run)["error"] == "its process has fallen silent"
+    assert records.show(home, lease.run)["error"] == "its process has fallen silent"
 
 
 def test_of_many_reapers_one_settles(open_home):
@@ -333,7 +333,7 @@ def test_what_has_ended_cannot_be_cancelled(home, end):
 
 
 def test_unknown_runs(home):
-    for act in (runs.show, runs.cancel):
+    for act in (records.show, runs.cancel):
         with pytest.raises(NotFound, match="no run 'x'; `toploss runs list`"):
             act(home, "x")
 
@@ -342,7 +342,7 @@ def test_a_run_is_asked_for_with_production_s_settings(home):
     given.two_classes(home)
     own = Plan.from_settings(home.settings).but(arch="resnet18", size=64)
     assert enqueue(home)["settings"] == Plan.from_settings(home.settings).as_json()
-    runs.cancel(home, runs.listed(home)[0]["id"])
+    runs.cancel(home, records.listed(home)[0]["id"])
 
     version = given.promoted(home, "cat", "dog")
     with home.db.write() as connection:
@@ -364,7 +364,7 @@ def test_the_same_work_is_refused_unless_forced(home):
 
     with pytest.raises(Refused, match=f"nothing to learn: run {lease.run} had the same data"):
         enqueue(home, fingerprint=fingerprint)
-    assert len(runs.listed(home)) == 1
+    assert len(records.listed(home)) == 1
 
     assert enqueue(home, fingerprint=fingerprint, force=True)["state"] == "queued"
 
@@ -385,7 +385,7 @@ def test_lists_are_paged_newest_first(home):
         runs.cancel(home, made[-1])
         time.sleep(0.002)
 
-    page = runs.listed(home, limit=2)
-    rest = runs.listed(home, after=page[-1]["id"])
+    page = records.listed(home, limit=2)
+    rest = records.listed(home, after=page[-1]["id"])
 
     assert [run["id"] for run in page + rest] == made[::-1]

@@ -15,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from tests.conftest import QUICK, coloured, picture
-from toploss import models, runs
+from toploss import models, records, runs
 from toploss.home import Home
 from training.cli import app
 
@@ -220,7 +220,7 @@ def test_wrong_usage_is_2(toploss: Toploss, command: str, words: str) -> None:
 
 def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
     home = learned_home()
-    ended = runs.listed(home)[0]["id"]
+    ended = records.listed(home)[0]["id"]
 
     assert "the data or the settings" in complaint(toploss("retrain", home=home), 3)
     assert "nothing is due" in complaint(toploss("retrain", "--if-due", home=home), 3)
@@ -328,7 +328,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     bentoml_home: Path,
 ) -> None:
     home = learned_home()
-    version, run = models.listed(home)[0].name, runs.listed(home)[0]["id"]
+    version, run = models.listed(home)[0].name, records.listed(home)[0]["id"]
     image = folder(tmp_path / "in", red={"new.png": coloured("red", 4_321)}) / "red" / "new.png"
     commands = f"""
         import {tmp_path / "in"}
@@ -376,7 +376,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     for line in commands:
         result = toploss(*line.split(), "--json", home=home)
         assert isinstance(answer(result), dict), line
-    queued = runs.listed(home)[0]["id"]
+    queued = records.listed(home)[0]["id"]
     assert answer(toploss("runs", "cancel", queued, "--json", home=home))["state"] == "cancelled"
 
     # Those that another test asks for in JSON, or that can only be refused here.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import QUICK, coloured
-from toploss import models, runs, samples
+from toploss import models, records, runs, samples
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.splits import Split
@@ -47,7 +47,7 @@ def queued(home: Home) -> str:
 
 
 def state(home: Home, run: str) -> str:
-    return str(runs.show(home, run)["state"])
+    return str(records.show(home, run)["state"])
 
 
 def test_a_queued_run_is_launched_once(home: Home, launcher: RecordingLauncher) -> None:
@@ -87,7 +87,7 @@ def test_a_training_that_dies_is_tried_again_until_it_has_failed(
     launcher.code = -9
     dispatcher.step()
     assert state(home, run) == "failed"
-    assert "exit code -9" in runs.show(home, run)["error"]
+    assert "exit code -9" in records.show(home, run)["error"]
 
 
 def test_a_stopped_dispatcher_leaves_the_run_waiting(
@@ -134,7 +134,7 @@ def test_the_policy_asks_for_a_run_when_enough_has_changed(
     dispatcher.step()
 
     (lease,) = launcher.launched
-    shown = runs.show(home, lease.run)
+    shown = records.show(home, lease.run)
     assert shown["reasons"][0]["reason"] == "policy: 2 samples have changed"
     assert shown["settings"]["arch"] == QUICK["arch"]
 
@@ -174,14 +174,14 @@ def test_a_real_retraining_survives_the_death_of_its_trainer(
         _until(lambda: launcher.poll() is not None)
 
         dispatcher.step()
-        assert runs.show(home, run)["attempt"] == 2
+        assert records.show(home, run)["attempt"] == 2
         _until(lambda: dispatcher.step() or not dispatcher.busy)
     finally:
         dispatcher.close()
         del os.environ["TOPLOSS_HOME"]
 
-    shown = runs.show(home, run)
-    assert shown["state"] == "succeeded", runs.read_log(home, run)
+    shown = records.show(home, run)
+    assert shown["state"] == "succeeded", records.read_log(home, run)
     assert len(models.listed(home)) == 2
     assert shown["version"] == models.listed(home)[0].name
 

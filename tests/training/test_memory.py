@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import QUICK
-from toploss import runs, snapshots
+from toploss import records, runs, snapshots
 from toploss.home import Home
 from toploss.network import build
 from toploss.plan import Plan
@@ -158,7 +158,9 @@ def test_a_real_limit_on_allocations(learned_home: Callable[..., Home]) -> None:
     )
 
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "out of memory with 48 images at once" in runs.read_log(home, runs.listed(home)[0]["id"])
+    assert "out of memory with 48 images at once" in records.read_log(
+        home, records.listed(home)[0]["id"]
+    )
     assert json.loads(done.stdout)["epochs"] == 2
-    plan = runs.listed(home)[0]["settings"]
+    plan = records.listed(home)[0]["settings"]
     assert 2 <= plan["part"] <= 24

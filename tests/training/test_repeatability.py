@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import QUICK
-from toploss import models, runs, snapshots
+from toploss import models, records, runs, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
 from toploss.errors import NotFound, Refused
@@ -161,7 +161,7 @@ def test_a_run_that_broke_is_resumed_with_the_data_and_settings_it_had(
     with pytest.raises(Stop):
         fit(home=home, **QUICK)
     monkeypatch.setattr(runs, "note", kept)
-    broken = runs.listed(home)[0]
+    broken = records.listed(home)[0]
     assert broken["state"] == "failed"
 
     result = resume(broken["id"], home=home)
@@ -192,20 +192,20 @@ def test_stage_two_again_from_the_network_that_stage_one_left(
 
 def test_a_replay_proves_an_old_run(learned_home: Callable[..., Home]) -> None:
     home = learned_home()
-    run = runs.listed(home)[0]["id"]
+    run = records.listed(home)[0]["id"]
 
     found = replay(home, run, Unheard())
 
     assert found.equal
     assert found.words == "the same to the last bit"
-    assert len(runs.listed(home)) == 1  # it is no run
+    assert len(records.listed(home)) == 1  # it is no run
 
 
 def test_a_replay_says_what_has_moved_since(
     learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = learned_home()
-    run = runs.listed(home)[0]["id"]
+    run = records.listed(home)[0]["id"]
     monkeypatch.setattr("training.randomness._derived", lambda *parts: len(str(parts)))
     monkeypatch.setattr("training.manifest.installed", lambda name: f"{name} of tomorrow")
 
@@ -244,12 +244,12 @@ def test_killed_in_the_middle_and_resumed_on_the_command_line(
             if "epoch 3 of 6" in line:
                 process.send_signal(signal.SIGKILL)
                 break
-    run = runs.listed(home)[0]["id"]
+    run = records.listed(home)[0]["id"]
     subprocess.run(
         [*toploss, "runs", "resume", run], env={**_environment(), **environment}, check=True
     )
 
-    found = runs.show(home, run)
+    found = records.show(home, run)
     assert found["state"] == "succeeded"
     assert found["history"] == whole.history
     assert digest(home, found["version"]) == digest(home, whole.version)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import training
 from tests.conftest import COLOURS, QUICK, coloured
-from toploss import artifact, engine, losses, models, network, runs, samples, snapshots
+from toploss import artifact, engine, losses, models, network, records, runs, samples, snapshots
 from toploss.errors import BadData, BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
 from toploss.plan import Plan
@@ -37,10 +37,10 @@ def test_a_run_learns_publishes_and_promotes(
     alias = models.production(home)
     assert alias is not None
     assert (alias.version, alias.generation) == (result.version, 1)
-    shown = runs.show(home, result.run)
+    shown = records.show(home, result.run)
     assert shown["state"] == "succeeded"
     assert shown["fingerprint"] == result.fingerprint
-    assert "stage-1: epoch 4 of 4" in runs.read_log(home, result.run)
+    assert "stage-1: epoch 4 of 4" in records.read_log(home, result.run)
 
 
 def test_the_artifact_is_whole_and_names_what_made_it(
@@ -140,7 +140,7 @@ def test_the_rate_finder_changes_nothing_that_follows(learned_home: Callable[...
     settings = QUICK | {"epochs_head": 1, "epochs_all": 1}
     home = learned_home()
     found = training.fit(home=home, promote=False, **settings | {"lr": "auto"})
-    finder = runs.show(home, found.run)["finder"]
+    finder = records.show(home, found.run)["finder"]
     assert len(finder["rates"]) == len(finder["losses"]) > 50
 
     given = training.fit(home=learned_home(), promote=False, **settings | {"lr": finder["chosen"]})
@@ -160,8 +160,8 @@ def test_a_class_with_one_image_is_refused_by_name(learned_home: Callable[..., H
     with pytest.raises(BadData, match=r"class 'violet' has 1 image.*needs 2.*import more"):
         training.fit(home=home, **QUICK)
 
-    assert runs.listed(home)[0]["state"] == "failed"
-    assert "violet" in runs.listed(home)[0]["error"]
+    assert records.listed(home)[0]["state"] == "failed"
+    assert "violet" in records.listed(home)[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_wrong_settings_are_named(
     with pytest.raises(BadInput, match=words):
         training.fit(home=home, **{**QUICK, **wrong})
 
-    assert all(run["state"] in ("succeeded", "failed") for run in runs.listed(home))
+    assert all(run["state"] in ("succeeded", "failed") for run in records.listed(home))
 
 
 def test_weights_of_another_architecture_are_refused(
@@ -212,13 +212,13 @@ def test_a_cancelled_run_stops_and_leaves_no_version(learned_home: Callable[...,
 
     def watch(stage: str, _done: float) -> None:
         if stage == "stage-1":
-            runs.cancel(home, runs.listed(home)[0]["id"])
+            runs.cancel(home, records.listed(home)[0]["id"])
             threading.Event().wait(0.5)
 
     with pytest.raises(Cancelled):
         training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 50})
 
-    assert runs.listed(home)[0]["state"] == "cancelled"
+    assert records.listed(home)[0]["state"] == "cancelled"
     assert len(models.listed(home)) == before
 
 
@@ -229,14 +229,14 @@ def test_a_zombie_publishes_nothing(learned_home: Callable[..., Home]) -> None:
 
     def watch(stage: str, _done: float) -> None:
         if stage == "publish":
-            active = runs.listed(home)[0]
+            active = records.listed(home)[0]
             runs.give_up(home, Lease(run=active["id"], fence=active["attempt"]), error="silent")
 
     with pytest.raises(Fenced):
         training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 1})
 
     assert len(models.listed(home)) == before
-    assert runs.listed(home)[0]["state"] == "failed"
+    assert records.listed(home)[0]["state"] == "failed"
 
 
 def test_a_later_run_is_compared_with_production(learned_home: Callable[..., Home]) -> None:

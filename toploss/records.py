@@ -1,0 +1,77 @@
+"""What is known of runs, for whoever asks."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from toploss.errors import NotFound
+from toploss.home import Home
+from toploss.schema import runs, triggers
+
+
+def show(home: Home, run_id: str) -> dict[str, Any]:
+    """A run in words and numbers. Raises NotFound."""
+    with home.db.read() as connection:
+        return told(connection, find(connection, run_id))
+
+
+def listed(
+    home: Home, *, after: str | None = None, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Runs, newest first, those older than `after`."""
+    query = select(runs).order_by(runs.c.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(runs.c.id < after)
+    with home.db.read() as connection:
+        return [told(connection, row) for row in connection.execute(query).all()]
+
+
+def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    asked = connection.execute(
+        select(triggers).where(triggers.c.run_id == row.id).order_by(triggers.c.seq)
+    )
+    return {
+        "id": row.id,
+        "state": row.state,
+        "stage": row.stage,
+        "epoch": row.epoch,
+        "epochs": row.epochs,
+        "reasons": [{"reason": t.reason, "actor": t.actor, "at": t.at} for t in asked],
+        "attempt": row.fence,
+        "cancel_asked": row.cancel_asked,
+        "fingerprint": row.fingerprint,
+        "settings": row.plan,
+        "history": row.history,
+        "finder": row.finder,
+        "diagnosis": row.diagnosis,
+        "metrics": row.metrics,
+        "gate": row.gate,
+        "version": row.version,
+        "error": row.error,
+        "created_at": row.created_at,
+        "started_at": row.started_at,
+        "ended_at": row.ended_at,
+    }
+
+
+def log_path(run_id: str, fence: int) -> str:
+    """Where an attempt's log lies in the storage."""
+    return f"runs/{run_id}/log-{fence}.txt"
+
+
+def read_log(home: Home, run_id: str) -> str:
+    """The log of all attempts at a run, one after the other. Raises NotFound."""
+    attempts = range(1, show(home, run_id)["attempt"] + 1)
+    paths = [log_path(run_id, fence) for fence in attempts]
+    logs = [
+        home.blobs.get(path).decode(errors="replace") for path in paths if home.blobs.exists(path)
+    ]
+    return "".join(logs)
+
+
+def find(connection: Connection, run_id: str) -> Row[Any]:
+    """A run's row. Raises NotFound."""
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run {run_id!r}; `toploss runs list` shows them")
+    return row
