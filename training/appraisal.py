@@ -56,7 +56,6 @@ class Appraisal:
 
 
 def appraise(
-    home: Home,
     learned: Learned,
     snapshot: Snapshot,
     pictures: Pictures,
@@ -76,7 +75,7 @@ def appraise(
         log.info("%s: accuracy %.4f, loss %.4f", split, measured["accuracy"], measured["loss"])
     diary.enter("features")
     bank, familiar = _bank(net, pictures, rows, truth["train"], place)
-    scores, held_out = _scores(home, learned, snapshot, pictures, plan, place, diary, found)
+    scores, held_out = _scores(learned, snapshot, pictures, plan, place, diary, found)
     diary.enter("diagnose")
     made = learned.features
     evidence = Evidence(
@@ -131,7 +130,6 @@ def _bank(
 
 
 def _scores(
-    home: Home,
     learned: Learned,
     snapshot: Snapshot,
     pictures: Pictures,

@@ -56,7 +56,9 @@ class Parted(Learner):  # type: ignore[misc]  # fastai is untyped
         (images,), (truth,) = self.xb, self.yb
         size = min(self.part or len(images), len(images))
         try:
-            self._by_parts(images, truth, math.ceil(len(images) / size))
+            # Rather a part larger by one than a last one of a single image.
+            number = min(math.ceil(len(images) / size), max(1, len(images) // FEWEST))
+            self._by_parts(images, truth, number)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
             if not exhausted(exc) or size // 2 < FEWEST:
                 raise
@@ -91,7 +93,6 @@ def make(
     groups: Sequence[Sequence[nn.Parameter]],
     *,
     scratch: Path,
-    wrapped: Callable[[Tensor], Tensor] | None = None,
     part: int | None = None,
     on_parted: Callable[[int], None] = lambda _: None,
 ) -> Parted:
@@ -99,7 +100,6 @@ def make(
 
     Args:
         scratch: a folder where fastai parks weights during a sweep of the rate.
-        wrapped: what the batches go through instead of the module itself.
         part: images that go through the network at once; None: a batch.
     """
     # fastai draws random numbers when it first asks how many inputs a batch has: now, and not in an
@@ -116,7 +116,7 @@ def make(
     )
     learner.remove_cbs([cb for cb in learner.cbs if isinstance(cb, ProgressCallback)])
     learner.logger = _silent  # fastai prints a table to standard output, which is --json's
-    learner.network, learner.part, learner.on_parted = wrapped or module, part, on_parted
+    learner.network, learner.part, learner.on_parted = module, part, on_parted
     return learner
 
 

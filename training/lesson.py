@@ -71,7 +71,7 @@ def learn(
     dead_before = dead_share(net, shown, place.device)
     images = len(material.train) + len(material.valid)
     made = None
-    if not plan.from_scratch and features.fit_in_memory(net, images):
+    if not plan.from_scratch and plan.start is None and features.fit_in_memory(net, images):
         made = recipe.frozen_features(net, material, place, follower)
     trained = recipe.train(net, material, plan, follower, keeper=keeper, place=place, made=made)
     return Learned(
@@ -79,7 +79,7 @@ def learn(
         trained=trained,
         # What an earlier training began with would know what is to be held out.
         build=partial(build, home, replace(plan, start=None), classes, threads=threads),
-        features=made if plan.start is None else None,
+        features=made,
         dead_before=dead_before,
     )
 

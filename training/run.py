@@ -112,7 +112,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     )
     ranks.leave()
     place = replace(place, ranks=ranks.ALONE)
-    found = appraise(home, learned, snapshot, pictures, plan, place, diary)
+    found = appraise(learned, snapshot, pictures, plan, place, diary)
     runs.note(home, lease, diagnosis=found.told()["diagnosis"])
 
     diary.enter("export")

@@ -129,7 +129,7 @@ def test_a_healthy_training_has_nothing_found_and_everything_judged() -> None:
         ({"held_out": scored(800, wrong_labels=0.1)}, ["label_noise"]),
         ({"held_out": None, "valid": scored(600, wrong_labels=0.12)}, ["label_noise"]),
         (
-            {"curve": replace(HEALTHY.curve, doubled=0.06, fall=(0.01, 0.05))},  # type: ignore[type-var]
+            {"curve": replace(HEALTHY.curve, doubled=0.06, fall=(0.01, 0.05))},  # type: ignore[type-var]  # it has a curve
             ["more_data"],
         ),
         ({"test": scored(60, sharpness=4)}, ["small_holdout"]),

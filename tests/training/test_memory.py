@@ -88,10 +88,30 @@ def test_parts_make_the_steps_of_the_whole() -> None:
     assert torch.allclose(stepped(None), stepped(3), atol=1e-6)
 
 
-def _loaders(pairs: list[tuple[Tensor, Tensor]]) -> Any:
+def _loaders(pairs: list[tuple[Tensor, Tensor]], size: int = 4) -> Any:
     from fastai.data.core import DataLoaders, TfmdDL
 
-    return DataLoaders(*[TfmdDL(pairs, bs=4, num_workers=0) for _ in range(2)])
+    return DataLoaders(*[TfmdDL(pairs, bs=size, num_workers=0) for _ in range(2)])
+
+
+def test_no_part_is_a_single_image() -> None:
+    """Five images two at a time are two parts, not three: batch norm has no statistics of one."""
+    from training.learner import make
+
+    seen: list[int] = []
+
+    class Norm(nn.BatchNorm1d):
+        def forward(self, values: Tensor) -> Tensor:
+            seen.append(len(values))
+            return super().forward(values)
+
+    module = nn.Sequential(Norm(5), nn.Linear(5, 3))
+    pairs = list(zip(torch.randn(5, 5), torch.randint(0, 3, (5,)), strict=True))
+    loaders = _loaders(pairs, size=5)
+    learner = make(module, loaders, [list(module.parameters())], scratch=Path(), part=2)
+    learner.fit(1, 0.1)
+
+    assert seen[:2] == [3, 2]
 
 
 def test_the_next_run_knows(learned_home: Callable[..., Home]) -> None:
