@@ -130,7 +130,7 @@ class Held(Pictures):
     """Pictures that lie in memory already."""
 
     def __init__(self, pool: Pool) -> None:
-        self.size = SIZES[pool.name]
+        self.how = Preprocessing(size=SIZES[pool.name])
         self._kept = {str(place): picture for place, picture in enumerate(pool.pictures)}
 
 
@@ -223,7 +223,7 @@ def train(case: Case, pool: Pool, folder: Path) -> None:
     looked_at = material.pictures.stack(material.valid[:LOOKED_AT])
     told: dict[str, Any] = {
         "case": asdict(case),
-        "dead_before": dead_share(net, looked_at),
+        "dead_before": dead_share(net, looked_at, material.pictures.how),
         "non_finite": False,
     }
     kept: dict[str, Any] = {"train_truth": drawn.given[drawn.train]}
@@ -231,8 +231,8 @@ def train(case: Case, pool: Pool, folder: Path) -> None:
         trained = recipe.train(net, material, plan, Deaf())
     except recipe.Diverged as exc:
         trained, told["non_finite"] = exc.trained, True
-    told |= {"trained": asdict(trained), "dead": dead_share(net, looked_at)}
-    model = evaluation.reference(net, Preprocessing(size=plan.size), "cpu")
+    told |= {"trained": asdict(trained), "dead": dead_share(net, looked_at, material.pictures.how)}
+    model = evaluation.reference(net, material.pictures.how, "cpu")
     for split, places in (("valid", drawn.valid), ("test", drawn.test)):
         rows = pool.rows(places, drawn.given, split)
         kept[f"{split}_probabilities"] = evaluation.predicted(model, material.pictures, rows)

@@ -160,7 +160,7 @@ def _trashnet(scratch: Path) -> DataSet:
 
 def _taken_in(home: Home, images: Path, options: dict[str, Any], true: dict[str, str]) -> DataSet:
     import training
-    from training.data import Pictures
+    from training.data import Pictures, preprocessing
 
     training.from_folder(images, home=home)
     plan = Plan.from_settings(home.settings).but(**EPOCHS, **options).stored(home)
@@ -171,7 +171,7 @@ def _taken_in(home: Home, images: Path, options: dict[str, Any], true: dict[str,
         plan=plan,
         labels=snapshot.labels,
         rows=[row for row in rows if row.split != "test"],
-        pictures=Pictures(home, plan.size),
+        pictures=Pictures(home, preprocessing(plan)),
     )
 
 

@@ -26,11 +26,10 @@ from toploss.blobs import image_path
 from toploss.home import Home
 from toploss.network import Network
 from toploss.plan import Plan
-from toploss.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from toploss.settings import available_cores, read_settings
 from toploss.snapshots import Row, Snapshot
 from training import evaluation, lesson, memory, randomness, recipe
-from training.data import Material, Pictures, loaders
+from training.data import Material, Pictures, loaders, preprocessing
 from training.recipe import Epoch, Unheard
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -57,7 +56,7 @@ class Subject:
 
     def judged(self, net: Network) -> float:
         """Accuracy on test."""
-        model = evaluation.reference(net, Preprocessing(size=self.plan.size), "cpu")
+        model = evaluation.reference(net, self.pictures.how, "cpu")
         rows = self.snapshot.of_split("test")
         found = evaluation.predicted(model, self.pictures, rows)
         return evaluation.metrics(found, evaluation.places(rows, self.snapshot.labels))["accuracy"]
@@ -110,7 +109,7 @@ def _trashnet(folder: Path, arch: str, size: int) -> Subject:
 def _subject(home: Home, **settings: Any) -> Subject:
     plan = Plan.from_settings(home.settings).but(**settings).stored(home)
     snapshot = snapshots.freeze(home)
-    pictures = Pictures(home, plan.size)
+    pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, available_cores(), lambda _: None)
     return Subject(home=home, snapshot=snapshot, plan=plan, pictures=pictures)
 
@@ -181,7 +180,7 @@ def _plain_loaders(subject: Subject, plan: Plan) -> Any:
         item_tfms=Resize(plan.size, method=ResizeMethod.Squish),
         batch_tfms=[
             *aug_transforms(do_flip=plan.flip, size=plan.size),
-            Normalize.from_stats(IMAGENET_MEAN, IMAGENET_STD, cuda=False),
+            Normalize.from_stats(subject.pictures.how.mean, subject.pictures.how.std, cuda=False),
         ],
     )
     return block.dataloaders(rows, bs=plan.batch_size, num_workers=0, device=torch.device("cpu"))
@@ -308,7 +307,7 @@ def _memory(folder: Path) -> dict[str, Any]:
         arch="squeezenet1_1", weights="none", size=32, epochs_head=3, epochs_all=3, lr=1e-3
     )
     snapshot = snapshots.freeze(home)
-    pictures = Pictures(home, plan.size, cache_bytes=MANY // 2 * 3 * 32 * 32)
+    pictures = Pictures(home, preprocessing(plan), cache_bytes=MANY // 2 * 3 * 32 * 32)
     weight = _Weight()
     lesson.learn(home, lesson.material(pictures, snapshot), plan, weight, threads=available_cores())
     return {

@@ -13,7 +13,7 @@ from toploss.losses import nats
 from toploss.network import Network
 from toploss.novelty import Bank
 from toploss.plan import Plan
-from toploss.preprocess import Preprocessing, thumbnail
+from toploss.preprocess import thumbnail
 from toploss.snapshots import Row, Snapshot
 from training import calibration, curve, diagnosis, evaluation, features, folds
 from training.data import Pictures
@@ -66,7 +66,7 @@ def appraise(
     """Look at the network from all sides; it is left in eval mode."""
     net = learned.network
     diary.enter("evaluate")
-    model = evaluation.reference(net, Preprocessing(size=plan.size), place.device)
+    model = evaluation.reference(net, pictures.how, place.device)
     rows = {split: snapshot.of_split(split) for split in ("train", "valid", "test")}
     truth = {split: evaluation.places(of, snapshot.labels) for split, of in rows.items()}
     found = {s: evaluation.predicted(model, pictures, rows[s]) for s in ("valid", "test")}
@@ -86,7 +86,7 @@ def appraise(
         valid=Scored(probabilities=found["valid"], truth=truth["valid"]),
         test=Scored(probabilities=found["test"], truth=truth["test"]),
         held_out=held_out,
-        dead=dead_share(net, pictures.stack(rows["valid"][:LOOKED_AT]), place.device),
+        dead=dead_share(net, pictures.stack(rows["valid"][:LOOKED_AT]), pictures.how, place.device),
         dead_before=learned.dead_before,
         curve=None
         if made is None

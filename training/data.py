@@ -9,29 +9,44 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toploss import architectures
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.preprocess import IMAGENET_MEAN, IMAGENET_STD, decode
+from toploss.preprocess import Preprocessing, decode
 from toploss.snapshots import Row
 from training.ranks import ALONE, Ranks
 
 CACHE_BYTES = 2**30  # decoded pictures kept in memory; what does not fit is decoded every time
 
 
-class Pictures:
-    """Decoded pictures by sample id: uint8, (3, size, size), exactly what serving decodes."""
+def preprocessing(plan: Plan) -> Preprocessing:
+    """What the planned network is shown: channels scaled as its library's weights want them.
 
-    def __init__(self, home: Home, size: int, *, cache_bytes: int = CACHE_BYTES) -> None:
+    Raises:
+        BadInput: no such architecture.
+    """
+    mean, std = architectures.statistics(plan.arch)
+    return Preprocessing(size=plan.size, mean=mean, std=std)
+
+
+class Pictures:
+    """Decoded pictures by sample id: uint8, (3, size, size), exactly what serving decodes.
+
+    Args:
+        how: what is made of them; the scaling is left to who shows them to a network.
+    """
+
+    def __init__(self, home: Home, how: Preprocessing, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._home = home
-        self.size = size
-        self._room = cache_bytes // (3 * size * size)
+        self.how = how
+        self._room = cache_bytes // (3 * how.size * how.size)
         self._kept: dict[str, npt.NDArray[np.uint8]] = {}
 
     def __getitem__(self, sample_id: str) -> npt.NDArray[np.uint8]:
         """Raises Broken when the stored bytes are gone or damaged."""
         if sample_id in self._kept:
             return self._kept[sample_id]
-        picture = decode(self._home.blobs.get_image(sample_id), self.size, self._home.limits)
+        picture = decode(self._home.blobs.get_image(sample_id), self.how.size, self._home.limits)
         if len(self._kept) < self._room:
             self._kept[sample_id] = picture
         return picture
@@ -123,6 +138,7 @@ def loaders(
     """
     from fastai.vision.all import DataLoaders, IntToFloatTensor, Normalize, aug_transforms
 
+    how = material.pictures.how
     made: Any = DataLoaders.from_dsets(
         _Split(material, material.train, augment=True),
         _Split(material, material.valid, augment=False),
@@ -132,8 +148,8 @@ def loaders(
         val_bs=plan.batch_size,
         after_batch=[
             IntToFloatTensor(),
-            *aug_transforms(do_flip=plan.flip, size=plan.size),
-            Normalize.from_stats(IMAGENET_MEAN, IMAGENET_STD, cuda=device == "cuda"),
+            *aug_transforms(do_flip=plan.flip, size=how.size),
+            Normalize.from_stats(how.mean, how.std, cuda=device == "cuda"),
         ],
         num_workers=workers,
         device=torch.device(device),

@@ -49,7 +49,7 @@ class Evidence:
 
 
 def dead_share(
-    network: Network, images: npt.NDArray[np.uint8], device: str = "cpu"
+    network: Network, images: npt.NDArray[np.uint8], how: Preprocessing, device: str = "cpu"
 ) -> float | None:
     """Share of the channels behind the body's activations that are above zero nowhere on any of
     the images, 0 to 1; None where the body has no activation with such a side.
@@ -58,6 +58,7 @@ def dead_share(
 
     Args:
         images: uint8, (n, 3, s, s), some hundred.
+        how: the scaling that the network is used to.
     """
     alive: list[Tensor] = []  # per call of an activation, in order: whether each channel ever was
     call = 0
@@ -82,7 +83,7 @@ def dead_share(
     try:
         for start in range(0, len(images), BATCH):
             call = 0
-            batch = normalise(images[start : start + BATCH], Preprocessing(size=images.shape[-1]))
+            batch = normalise(images[start : start + BATCH], how)
             with torch.inference_mode():
                 network.body(torch.from_numpy(batch).to(device))
     finally:

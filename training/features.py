@@ -9,7 +9,7 @@ import torch
 
 from toploss.network import Network, pool
 from toploss.plan import Plan
-from toploss.preprocess import Preprocessing, normalise
+from toploss.preprocess import normalise
 from toploss.snapshots import Row
 from training.data import Material, Pictures, loader_type
 from training.memory import in_portions
@@ -46,11 +46,10 @@ def pooled(
         done: hears the share that is done, 0 to 1; may end it by raising.
     """
     network.to(device).eval()
-    preprocessing = Preprocessing(size=pictures.size)
     found = np.empty((len(rows), width(network)), np.float32)
 
     def fill(start: int, stop: int) -> None:
-        images = normalise(pictures.stack(rows[start:stop]), preprocessing)
+        images = normalise(pictures.stack(rows[start:stop]), pictures.how)
         with torch.inference_mode():
             made = pool(network.body(torch.from_numpy(images).to(device)))
         found[start:stop] = made.float().cpu().numpy()

@@ -9,7 +9,7 @@ from toploss.home import Home
 from toploss.plan import Plan
 from toploss.processes import identity
 from training import checkpoints, lesson, memory, ranks
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.finder import FALLBACK_RATE
 from training.lesson import hardware
 from training.recipe import Place, Unheard
@@ -92,7 +92,7 @@ def assist(home: Home) -> None:
     company = ranks.join(device)
     said = company.told(None)
     plan, snapshot = Plan.from_json(said["plan"]), snapshots.load(home, said["fingerprint"])
-    pictures = Pictures(home, plan.size)
+    pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, said["threads"], lambda _: None)
     lesson.learn(
         home,

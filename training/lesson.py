@@ -68,7 +68,7 @@ def learn(
     classes = len(material.labels)
     net = build(home, plan, classes, threads=threads)
     shown = material.pictures.stack(material.valid[:LOOKED_AT])
-    dead_before = dead_share(net, shown, place.device)
+    dead_before = dead_share(net, shown, material.pictures.how, place.device)
     images = len(material.train) + len(material.valid)
     made = None
     if not plan.from_scratch and plan.start is None and features.fit_in_memory(net, images):

@@ -9,8 +9,8 @@ from toploss import __version__
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
-from toploss.preprocess import Preprocessing
 from toploss.snapshots import Snapshot
+from training.data import preprocessing
 from training.trained import Trained
 
 LIBRARIES = ("torch", "torchvision", "fastai", "onnx", "onnxruntime", "numpy", "pillow")
@@ -34,7 +34,7 @@ def draft(
         "trained_at": time.time(),
         "labels": list(snapshot.labels),
         "architecture": plan.arch,
-        "preprocessing": Preprocessing(size=plan.size).as_json(),
+        "preprocessing": preprocessing(plan).as_json(),
         "snapshot": {"fingerprint": snapshot.fingerprint, "counts": snapshot.counts},
         "seed": plan.seed,
         "threads": threads,

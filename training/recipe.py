@@ -24,7 +24,6 @@ from toploss.engine import Probabilities, softmax
 from toploss.errors import ToplossError
 from toploss.network import Network
 from toploss.plan import Plan
-from toploss.preprocess import Preprocessing
 from training import evaluation, features, randomness
 from training.checkpoints import Forgetful, Keeper, Moment
 from training.data import Material, loaders
@@ -355,8 +354,8 @@ class _Training:
 
     def _plain(self) -> tuple[float, float]:
         """Loss and accuracy on a fixed part of train, in eval mode, unaugmented."""
-        preprocessing = Preprocessing(size=self.material.pictures.size)
-        model = evaluation.reference(self.network, preprocessing, self.place.device)
+        how = self.material.pictures.how
+        model = evaluation.reference(self.network, how, self.place.device)
         rows = self.material.train[:PLAIN_IMAGES]
         return self._measured(evaluation.predicted(model, self.material.pictures, rows))
 

@@ -12,7 +12,7 @@ from toploss.errors import Refused
 from toploss.home import Home
 from toploss.plan import Plan
 from training import lesson, manifest
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.export import write_weights
 from training.lesson import hardware
 from training.recipe import Follower, Place
@@ -51,7 +51,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
     plan = Plan.from_json(run["settings"])
     snapshot = snapshots.load(home, run["fingerprint"])
     device, threads = hardware(home), int(card["threads"])
-    pictures = Pictures(home, plan.size)
+    pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, threads, lambda _: None)
     learned = lesson.learn(
         home,

@@ -23,7 +23,7 @@ from toploss.snapshots import Snapshot
 from training import diagnosis, evaluation, export, lesson, manifest, memory, ranks, report, trial
 from training.appraisal import Appraisal, appraise, pictured
 from training.checkpoints import Checkpoints, Moment
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.diary import Diary, Pulse
 from training.evidence import Evidence
 from training.lesson import Learned, hardware
@@ -103,7 +103,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
     company.told(said | {"run": lease.run, "threads": threads})
     diary.enter("decode")
-    pictures = Pictures(home, plan.size)
+    pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, threads, lambda done: diary.step(done / len(snapshot.rows)))
     place = Place(device=device, workers=home.settings.train_workers, ranks=company)
     material = lesson.material(pictures, snapshot)

@@ -6,7 +6,7 @@ from toploss import snapshots
 from toploss.home import Home
 from toploss.plan import Plan
 from training import lesson
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.finder import Finder
 from training.recipe import Follower
 
@@ -18,7 +18,7 @@ def sweep(home: Home, plan: Plan, stage: int, follower: Follower) -> Finder:
         BadData, BadInput: they cannot be trained on, or not with these settings.
     """
     snapshot = snapshots.freeze(home)
-    pictures = Pictures(home, plan.size)
+    pictures = Pictures(home, preprocessing(plan))
     threads = home.settings.thread_count
     pictures.warm(snapshot.rows, threads, lambda _: None)
     return lesson.sweep(

@@ -32,7 +32,7 @@ def judge(
         ours = _as_learned(home, alias.version, snapshot)
         shared = [row for row in rows if row.label in ours]
         hits = _hits(candidate, pictures, shared, snapshot.labels)
-        other = Pictures(home, loaded.preprocessing.size)
+        other = Pictures(home, loaded.preprocessing)
         renamed = [Row(**{**vars(row), "label": ours[row.label]}) for row in shared]
         theirs = _hits(production, other, renamed, loaded.labels)
     margin = home.settings.gate_margin

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from toploss.network import Network
+from toploss.preprocess import Preprocessing
 from training.evidence import dead_share
+
+HOW = Preprocessing(size=8)
 
 
 def pictures(number: int) -> npt.NDArray[np.uint8]:
@@ -29,7 +32,7 @@ def constant(*values: float) -> nn.Conv2d:
 def test_channels_that_are_never_above_zero_are_dead(activation: nn.Module) -> None:
     body = nn.Sequential(constant(1, -1, 2, 3), activation)
 
-    assert dead_share(Network(body, 4, 2), pictures(5)) == 0.25
+    assert dead_share(Network(body, 4, 2), pictures(5), HOW) == 0.25
 
 
 def test_an_activation_that_is_called_twice_counts_twice() -> None:
@@ -45,7 +48,7 @@ def test_an_activation_that_is_called_twice_counts_twice() -> None:
     body = nn.Sequential(constant(1, -1, 2, 3), Twice())
 
     # Of the first call's four channels one is dead, of the second's two.
-    assert dead_share(Network(body, 4, 2), pictures(5)) == pytest.approx(3 / 8)
+    assert dead_share(Network(body, 4, 2), pictures(5), HOW) == pytest.approx(3 / 8)
 
 
 def test_one_image_in_any_batch_keeps_a_channel_alive() -> None:
@@ -57,18 +60,21 @@ def test_one_image_in_any_batch_keeps_a_channel_alive() -> None:
         layer.bias.zero_()  # type: ignore[union-attr]  # there is one
     net = Network(nn.Sequential(layer, nn.ReLU()), 1, 2)
 
-    assert dead_share(net, images) == 1
+    assert dead_share(net, images, HOW) == 1
     images[69] = 0
-    assert dead_share(net, images) == 0
+    assert dead_share(net, images, HOW) == 0
 
 
 def test_an_activation_without_a_dead_side_has_no_share() -> None:
-    assert dead_share(Network(nn.Sequential(constant(-1, 1), nn.GELU()), 2, 2), pictures(2)) is None
+    assert (
+        dead_share(Network(nn.Sequential(constant(-1, 1), nn.GELU()), 2, 2), pictures(2), HOW)
+        is None
+    )
 
 
 def test_nothing_stays_on_the_network() -> None:
     net = Network(nn.Sequential(constant(1), nn.ReLU()), 1, 2)
 
-    dead_share(net, pictures(2))
+    dead_share(net, pictures(2), HOW)
 
     assert not any(module._forward_hooks for module in net.modules())

@@ -10,6 +10,7 @@ from tests.conftest import QUICK, write_folder
 from toploss import snapshots
 from toploss.errors import BadData, Cancelled
 from toploss.plan import Plan
+from toploss.preprocess import Preprocessing
 from training import evaluation, features, folds, lesson
 from training.data import Pictures
 from training.folds import NEVER, Variant
@@ -112,7 +113,7 @@ def colours(home, tmp_path):
     snapshot = snapshots.freeze(home)
     wrong = next(row.id for row in snapshot.rows if (row.label, row.split) == ("red", "train"))
     rows = [replace(row, label="blue") if row.id == wrong else row for row in snapshot.rows]
-    return home, snapshot.labels, rows, wrong, Pictures(home, QUICK["size"])
+    return home, snapshot.labels, rows, wrong, Pictures(home, Preprocessing(size=QUICK["size"]))
 
 
 def scored(colours, **options):

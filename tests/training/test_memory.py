@@ -18,7 +18,7 @@ from toploss.home import Home
 from toploss.network import build
 from toploss.plan import Plan
 from training import lesson, randomness, recipe
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.memory import in_portions
 from training.recipe import Trained, Unheard
 
@@ -46,7 +46,7 @@ class Small(nn.Module):
 
 def train(home: Home, most: int, **settings: Any) -> tuple[Trained, Heard, dict[str, Tensor]]:
     plan = Plan.from_settings(home.settings).but(**{**QUICK, "batch_size": 20, **settings})
-    material = lesson.material(Pictures(home, plan.size), snapshots.freeze(home))
+    material = lesson.material(Pictures(home, preprocessing(plan)), snapshots.freeze(home))
     randomness.seed(1, 2)
     net = build("squeezenet1_1", 3)  # without batch norm in its body
     net.body.insert(0, Small(most))

@@ -11,6 +11,7 @@ from toploss import network, snapshots
 from toploss.home import Home
 from toploss.network import Network
 from toploss.plan import Plan
+from toploss.preprocess import Preprocessing
 from training import lesson, randomness, recipe
 from training.checkpoints import Moment
 from training.data import Pictures
@@ -65,7 +66,7 @@ def train(
     )
     keeper = Stages()
     snapshot = snapshots.freeze(home)
-    material = lesson.material(Pictures(home, 32), snapshot)
+    material = lesson.material(Pictures(home, Preprocessing(size=32)), snapshot)
     trained = recipe.train(net, material, plan, notes, keeper=keeper)
     return trained, keeper.states
 
@@ -181,7 +182,7 @@ def test_balance_draws_every_class_as_often(open_home: Callable[..., Home]) -> N
             data = coloured(label, seed)
             split = [Split.VALID, Split.TEST, Split.TRAIN][min(seed // 2, 2)]
             samples.add(home, data, label, name="x.png", actor="test", split=split)
-    material = lesson.material(Pictures(home, 32), snapshots.freeze(home))
+    material = lesson.material(Pictures(home, Preprocessing(size=32)), snapshots.freeze(home))
     plan = Plan.from_settings(home.settings).but(size=32, batch_size=4, balance=True)
     made = loaders(material, plan, "cpu")
     randomness.seed_epoch(1, "stage-1", 0, made)

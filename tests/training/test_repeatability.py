@@ -22,7 +22,7 @@ from toploss.network import build
 from toploss.plan import Plan
 from training import fit, lesson
 from training.checkpoints import Checkpoints
-from training.data import Pictures
+from training.data import Pictures, preprocessing
 from training.export import write_weights
 from training.fitting import resume
 from training.recipe import Epoch, Place, Trained, Unheard
@@ -54,7 +54,7 @@ def learn(
     snapshot = snapshots.freeze(home)
     learned = lesson.learn(
         home,
-        lesson.material(Pictures(home, plan.size), snapshot),
+        lesson.material(Pictures(home, preprocessing(plan)), snapshot),
         plan,
         Until(epochs),
         keeper=Checkpoints(home, run) if run else None,

@@ -16,7 +16,7 @@ from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.plan import Plan
 from training import lesson, randomness
-from training.data import Pictures, loaders
+from training.data import Pictures, loaders, preprocessing
 from training.ranks import Ranks
 
 
@@ -46,7 +46,7 @@ def test_two_processes_come_to_the_accuracy_of_one(learned_home: Callable[..., H
 def test_each_process_takes_its_share_of_every_batch(learned_home: Callable[..., Home]) -> None:
     home = learned_home()
     plan = Plan.from_settings(home.settings).but(**QUICK)
-    material = lesson.material(Pictures(home, plan.size), snapshots.freeze(home))
+    material = lesson.material(Pictures(home, preprocessing(plan)), snapshots.freeze(home))
 
     def order(ranks: Ranks) -> list[list[int]]:
         made = loaders(material, plan, "cpu", ranks=ranks)
