@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +19,24 @@ import torch
 from PIL import Image
 
 import training
+from bench import subjects
 from bench.common import main
-from demo import digits
+from bench.subjects import Subject
 from toploss import snapshots
 from toploss.blobs import image_path
 from toploss.home import Home
 from toploss.network import Network
 from toploss.plan import Plan
 from toploss.settings import available_cores, read_settings
-from toploss.snapshots import Row, Snapshot
-from training import evaluation, lesson, memory, randomness, recipe
-from training.data import Material, Pictures, loaders, preprocessing
+from toploss.snapshots import Row
+from training import lesson, memory, randomness, recipe
+from training.data import Pictures, loaders, preprocessing
 from training.recipe import Epoch, Unheard
 
-SHARED = Path(__file__).parents[2] / "shared"
-TRASHNET = SHARED / "data" / "trashnet-160"
-WEIGHTS = SHARED / "weights"
 PRETRAINED = ("squeezenet1_0", "mobilenet_v2")
 SEEDS = (0, 1, 2)
 ROUNDS = 3  # of epochs by us and by the bare loop in turn
 MANY = 10_000  # images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A data set, and how it is learned."""
-
-    home: Home
-    snapshot: Snapshot
-    plan: Plan
-    pictures: Pictures
-
-    @property
-    def material(self) -> Material:
-        return lesson.material(self.pictures, self.snapshot)
-
-    def judged(self, net: Network) -> float:
-        """Accuracy on test."""
-        model = evaluation.reference(net, self.pictures.how, "cpu")
-        rows = self.snapshot.of_split("test")
-        found = evaluation.predicted(model, self.pictures, rows)
-        return evaluation.metrics(found, evaluation.places(rows, self.snapshot.labels))["accuracy"]
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -69,11 +46,11 @@ def measure(quick: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
         folder = Path(scratch)
         figures["memory"] = _memory(folder)
-        _against_fine_tune(figures, "digits", _digits(folder), seeds)
-        if not TRASHNET.is_dir():
+        _against_fine_tune(figures, "digits", subjects.digits(folder), seeds)
+        if not subjects.TRASHNET.is_dir():
             return figures | {"left_out": "trashnet-160: it is not there"}
         for arch in PRETRAINED[:1] if quick else PRETRAINED:
-            subject = _trashnet(folder, arch, size=96 if quick else 160)
+            subject = subjects.trashnet(folder, arch, size=96 if quick else 160)
             _against_fine_tune(figures, "trashnet-160", subject, seeds)
             figures.setdefault("stage_one", {})[arch] = _stage_one(subject, seeds)
             figures.setdefault("over_bare_loop", {})[arch] = _over_bare_loop(subject)
@@ -81,37 +58,6 @@ def measure(quick: bool) -> dict[str, Any]:
             measured["speedup"] for measured in figures["stage_one"].values()
         )
     return figures
-
-
-def _digits(folder: Path) -> Subject:
-    home = Home.open(read_settings(home=folder / "digits"))
-    digits.make(folder, split_seed=home.settings.split_seed, shares=home.settings.split)
-    training.from_folder(folder / digits.DATA, home=home)
-    return _subject(
-        home,
-        arch="resnet18",
-        weights="none",
-        size=32,
-        batch_size=32,
-        epochs_head=3,
-        epochs_all=3,
-        lr=3e-3,
-        flip=False,
-    )
-
-
-def _trashnet(folder: Path, arch: str, size: int) -> Subject:
-    home = Home.open(read_settings(home=folder / "trashnet-160"))
-    training.from_folder(TRASHNET, home=home)
-    return _subject(home, arch=arch, weights=str(WEIGHTS / f"{arch}.pth"), size=size)
-
-
-def _subject(home: Home, **settings: Any) -> Subject:
-    plan = Plan.from_settings(home.settings).but(**settings).stored(home)
-    snapshot = snapshots.freeze(home)
-    pictures = Pictures(home, preprocessing(plan))
-    pictures.warm(snapshot.rows, available_cores(), lambda _: None)
-    return Subject(home=home, snapshot=snapshot, plan=plan, pictures=pictures)
 
 
 def _against_fine_tune(

@@ -1,6 +1,7 @@
 """The complete settings of one training: what is kept with its run and its version."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from toploss.settings import Settings
 DOWNLOADED = "default"  # ImageNet weights, fetched by torchvision
 FOLDS = 5  # where they cost seconds
 SCRATCH = "none"  # random weights; nothing is frozen
+
+
+class Start(StrEnum):
+    """What a retraining begins with."""
+
+    COLD = "cold"  # what the very first training began with
+    SHRINK = "shrink-perturb"  # between that and production's network
+    FRESH_HEAD = "fresh-head"  # production's body
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,7 @@ class Plan:
     # body makes them cheap, else 0.
     folds: int | None = None
     start: str | None = None  # path in the storage of a network of ours to go on from
+    warm: Start | None = None  # how much of it is taken; None: all, as it is
     part: int | None = None  # images that go through the network at once; None: the batch
 
     @classmethod
@@ -56,7 +66,10 @@ class Plan:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Plan":
         """From `as_json`, of an earlier release too: what it did not know has its default."""
-        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
+        known = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        if known.get("warm") is not None:
+            known["warm"] = Start(known["warm"])
+        return cls(**known)
 
     def but(self, **changed: Any) -> "Plan":
         """The same with some settings changed; None leaves one as it is, and an `lr` of "auto" is
@@ -77,6 +90,21 @@ class Plan:
         plan = replace(self, **given)
         plan.check()
         return plan
+
+    def again(self, start: Start, weights: str) -> "Plan":
+        """The plan of a retraining, made of production's.
+
+        Args:
+            weights: path in the storage of production's network.
+        """
+        if start is not Start.COLD:
+            return replace(self, start=weights, warm=start)
+        return replace(self, start=None, warm=None) if self.warm else self
+
+    def equals(self, other: "Plan") -> bool:
+        """Whether the other would make the same of the same data. In how many parts a batch went
+        through the network is no choice of anybody's."""
+        return replace(self, part=None) == replace(other, part=None)
 
     def check(self) -> None:
         """Raises BadInput, naming what is out of range."""

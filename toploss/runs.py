@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
 from toploss import models, records
+from toploss.artifact import WEIGHTS
 from toploss.errors import Fenced, Refused
 from toploss.home import Home
 from toploss.ids import new_id
-from toploss.plan import Plan
+from toploss.plan import Plan, Start
 from toploss.processes import surely_gone
 from toploss.schema import runs, triggers, versions
 
@@ -86,16 +87,18 @@ def enqueue(
 
 
 def next_plan(home: Home, connection: Connection) -> Plan:
-    """The settings of production's run; without one, the defaults."""
+    """The settings of production's run, and how a retraining begins; without one, the defaults."""
     alias = models.standing(connection)
     if alias is None:
         return Plan.from_settings(home.settings)
-    plan = connection.execute(
-        select(runs.c.plan)
+    plan, path = connection.execute(
+        select(runs.c.plan, versions.c.path)
         .join(versions, versions.c.run_id == runs.c.id)
         .where(versions.c.name == alias.version)
-    ).scalar_one()
-    return Plan.from_json(plan)
+    ).one()
+    return Plan.from_json(plan).again(
+        Start(home.settings.retrain_start), f"{path}/{WEIGHTS}"
+    )
 
 
 def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> Lease:
@@ -295,7 +298,7 @@ def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:
         )
     )
     for run_id, done in verdicts:
-        if Plan.from_json(done) == plan:
+        if Plan.from_json(done).equals(plan):
             raise Refused(
                 f"nothing to learn: run {run_id} had the same data and settings and has its "
                 "verdict; change the data or the settings, or ask with --force"

@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     retrain_cooldown_s: Annotated[
         float, Field(ge=0, description="seconds after a run ended before the next")
     ] = 900
+    retrain_start: Annotated[
+        Literal["cold", "shrink-perturb", "fresh-head"],
+        Field(
+            description="what a retraining begins with: what the first training began with, half "
+            "of that and half of production's network, or production's body under a new head"
+        ),
+    ] = "cold"
     gate_margin: Annotated[
         float,
         Field(ge=0, le=1, description="accuracy that a candidate may lose and still be promoted"),

@@ -12,8 +12,9 @@ from toploss import network
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.network import Network
-from toploss.plan import DOWNLOADED, Plan
+from toploss.plan import DOWNLOADED, Plan, Start
 from toploss.snapshots import Snapshot
+from toploss.weights import State
 from training import features, randomness, recipe
 from training.checkpoints import Keeper
 from training.data import Material, Pictures
@@ -24,6 +25,7 @@ from training.recipe import Follower, Place
 from training.trained import Trained
 
 LOOKED_AT = 256  # images of valid, for filters that are dead
+KEPT = 0.5  # of the earlier weights, by shrink-and-perturb
 
 
 def material(pictures: Pictures, snapshot: Snapshot) -> Material:
@@ -105,7 +107,8 @@ def build(home: Home, plan: Plan, classes: int, *, threads: int) -> Network:
     randomness.seed(plan.seed, threads)
     net = network.build(plan.arch, classes, size=plan.size, weights=_weights(home, plan))
     if plan.start is not None:
-        _go_on(net, load_tensors(home.blobs.get(plan.start)), plan.start)
+        earlier = _fitting(net, load_tensors(home.blobs.get(plan.start)), plan.start)
+        net.load_state_dict(_begun(net.state_dict(), earlier, plan.warm))
     return net
 
 
@@ -119,15 +122,21 @@ def hardware(home: Home) -> str:
 
 def _weights(home: Home, plan: Plan) -> dict[str, Any] | None:
     """The pretrained tensors that the plan names. Raises BadInput: not to be had, or no weights."""
-    if plan.from_scratch or plan.start is not None:
+    replaced = plan.start is not None and plan.warm is not Start.SHRINK
+    if plan.from_scratch or replaced:
         return None
     if plan.weights == DOWNLOADED:
         return network.downloaded_weights(plan.arch)
     return network.read_weights(home.blobs.get(plan.weights), plan.weights)
 
 
-def _go_on(net: Network, state: dict[str, Any], name: str) -> None:
-    """Load a network of ours; with other classes than it had, the head's last layer stays new."""
+def _fitting(net: Network, state: State, name: str) -> State:
+    """The tensors of an earlier network of ours, fit to be this one's; where it knew another number
+    of classes, the head's last layer is this one's own.
+
+    Raises:
+        BadInput: it is of another architecture.
+    """
     mine = net.state_dict()
     last = f"head.{len(net.head) - 1}.weight"
     if last in state and state[last].shape != mine[last].shape:
@@ -138,4 +147,21 @@ def _go_on(net: Network, state: dict[str, Any], name: str) -> None:
             f"{name} is a network of another architecture ({len(wrong)} tensors differ, "
             f"{wrong[0] if wrong else 'too many'} first); go on with the architecture it has"
         )
-    net.load_state_dict(state)
+    return state
+
+
+def _begun(cold: State, earlier: State, warm: Start | None) -> State:
+    """What a training begins with, of a cold start and an earlier network.
+
+    Shrink-and-perturb is Ash and Adams' ("On Warm-Starting Neural Network Training", NeurIPS 2020):
+    the earlier weights shrunk, and fresh ones added. Here the fresh ones are the cold start's, so
+    that a pretrained body is shrunk toward what it was before, and not toward nothing.
+    """
+    if warm is Start.FRESH_HEAD:
+        return {key: cold[key] if key.startswith("head.") else earlier[key] for key in cold}
+    if warm is Start.SHRINK:
+        return {
+            key: torch.lerp(cold[key], earlier[key], KEPT) if value.is_floating_point() else value
+            for key, value in earlier.items()
+        }
+    return earlier

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from toploss.errors import BadInput
-from toploss.plan import Plan
+from toploss.plan import Plan, Start
 from toploss.settings import read_settings
 
 
@@ -21,6 +21,27 @@ def test_the_defaults_are_those_of_the_settings():
 
 def test_a_plan_travels_as_json(plan):
     assert Plan.from_json(json.loads(json.dumps(plan.as_json()))) == plan
+
+
+def test_a_warm_plan_travels_as_json(plan):
+    warm = plan.again(Start.SHRINK, "versions/x/weights.safetensors")
+
+    assert Plan.from_json(json.loads(json.dumps(warm.as_json()))) == warm
+    assert warm.as_json()["warm"] == "shrink-perturb"
+
+
+def test_a_retraining_begins_as_it_is_asked_to(plan):
+    warm = plan.again(Start.FRESH_HEAD, "versions/x/weights.safetensors")
+
+    assert (warm.start, warm.warm) == ("versions/x/weights.safetensors", Start.FRESH_HEAD)
+    assert warm.again(Start.SHRINK, "y").start == "y"
+    assert warm.again(Start.COLD, "y") == plan
+    assert plan.again(Start.COLD, "y") == plan
+
+
+def test_plans_that_differ_in_the_parts_of_a_batch_alone_make_the_same(plan):
+    assert plan.but(part=8).equals(plan)
+    assert not plan.but(part=8, seed=1).equals(plan)
 
 
 def test_some_settings_changed(plan):

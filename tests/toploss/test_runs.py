@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
@@ -356,6 +357,19 @@ def test_a_run_is_asked_for_with_production_s_settings(home):
     assert enqueue(home)["settings"] == own.as_json()
 
 
+def test_a_retraining_begins_with_production_s_network_where_that_is_wanted(open_home):
+    home = open_home(retrain_start="shrink-perturb")
+    given.two_classes(home)
+    assert enqueue(home)["settings"]["start"] is None  # of what there is none
+    runs.cancel(home, records.listed(home)[0]["id"])
+
+    version = given.promoted(home, "cat", "dog")
+
+    settings = enqueue(home)["settings"]
+    assert settings["start"] == f"versions/{version}/weights.safetensors"
+    assert settings["warm"] == "shrink-perturb"
+
+
 def test_the_same_work_is_refused_unless_forced(home):
     given.two_classes(home)
     fingerprint = snapshots.freeze(home).fingerprint
@@ -367,6 +381,16 @@ def test_the_same_work_is_refused_unless_forced(home):
     assert len(records.listed(home)) == 1
 
     assert enqueue(home, fingerprint=fingerprint, force=True)["state"] == "queued"
+
+
+def test_the_same_work_in_smaller_parts_is_the_same(home):
+    given.two_classes(home)
+    fingerprint = snapshots.freeze(home).fingerprint
+    plan = replace(given.plan(home), part=8)
+    finish(home, taken(home), fingerprint=fingerprint, plan=plan.as_json())
+
+    with pytest.raises(Refused, match="nothing to learn"):
+        enqueue(home, fingerprint=fingerprint)
 
 
 @pytest.mark.parametrize("end", [RunState.FAILED, RunState.CANCELLED])

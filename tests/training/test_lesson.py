@@ -1,0 +1,105 @@
+"""What a training begins with."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load as load_tensors
+
+from toploss import records, runs, snapshots
+from toploss.home import Home
+from toploss.network import Network
+from toploss.plan import Plan, Start
+from toploss.processes import identity
+from training import lesson
+from training.data import Pictures, preprocessing
+from training.recipe import Unheard
+from training.run import execute
+
+
+@pytest.fixture
+def home(learned_home: Callable[..., Home]) -> Home:
+    return learned_home()
+
+
+@pytest.fixture
+def plan(home: Home) -> Plan:
+    """That of production's run."""
+    return Plan.from_json(records.listed(home)[0]["settings"])
+
+
+@pytest.fixture
+def weights(home: Home) -> str:
+    """Where production's network lies."""
+    return f"versions/{records.listed(home)[0]['version']}/weights.safetensors"
+
+
+def begun(home: Home, plan: Plan, classes: int = 3) -> dict[str, Any]:
+    return lesson.build(home, plan, classes, threads=1).state_dict()
+
+
+def of(state: dict[str, Any], part: str) -> list[str]:
+    return [key for key in state if key.startswith(part) and state[key].is_floating_point()]
+
+
+def test_a_fresh_head_stands_on_productions_body(home: Home, plan: Plan, weights: str) -> None:
+    production, cold = load_tensors(home.blobs.get(weights)), begun(home, plan)
+
+    made = begun(home, plan.again(Start.FRESH_HEAD, weights))
+
+    assert all(torch.equal(made[key], production[key]) for key in of(made, "body."))
+    assert all(torch.equal(made[key], cold[key]) for key in of(made, "head."))
+
+
+def test_shrink_and_perturb_lies_between_production_and_a_cold_start(
+    home: Home, plan: Plan, weights: str
+) -> None:
+    production, cold = load_tensors(home.blobs.get(weights)), begun(home, plan)
+
+    made = begun(home, plan.again(Start.SHRINK, weights))
+
+    for key in of(made, ""):
+        torch.testing.assert_close(made[key], (production[key] + cold[key]) / 2)
+
+
+def test_with_another_class_the_last_layer_is_new(home: Home, plan: Plan, weights: str) -> None:
+    cold = begun(home, plan, classes=4)
+
+    made = begun(home, plan.again(Start.SHRINK, weights), classes=4)
+
+    assert torch.equal(made["head.6.weight"], cold["head.6.weight"])
+    assert not torch.equal(made["head.2.weight"], cold["head.2.weight"])
+
+
+@pytest.mark.parametrize("start", [Start.SHRINK, Start.FRESH_HEAD])
+def test_a_warm_retraining_holds_out_what_it_judges(
+    home: Home, plan: Plan, weights: str, start: Start
+) -> None:
+    """Its folds begin as a cold start does: production knows what they are to be asked about."""
+    snapshot = snapshots.freeze(home)
+    warm = replace(plan.again(start, weights), epochs_head=0, epochs_all=1, lr=1e-3)
+    material = lesson.material(Pictures(home, preprocessing(warm)), snapshot)
+
+    learned = lesson.learn(home, material, warm, Unheard(), threads=1)
+
+    first: Network = learned.build()
+    cold = begun(home, plan)
+    assert all(torch.equal(value, cold[key]) for key, value in first.state_dict().items())
+    assert learned.features is None
+
+
+def test_a_retraining_from_production_ends_with_a_version(
+    learned_home: Callable[..., Home],
+) -> None:
+    home = learned_home(retrain_start="shrink-perturb")
+    runs.enqueue(home, reason="try", actor="ann")
+    lease = runs.claim(home, owner=identity())
+    assert lease is not None
+
+    result = execute(home, lease)
+
+    kept = records.show(home, result.run)["settings"]
+    assert kept["warm"] == "shrink-perturb"
+    assert result.metrics["test"]["accuracy"] > 0.5
