@@ -96,9 +96,7 @@ def next_plan(home: Home, connection: Connection) -> Plan:
         .join(versions, versions.c.run_id == runs.c.id)
         .where(versions.c.name == alias.version)
     ).one()
-    return Plan.from_json(plan).again(
-        Start(home.settings.retrain_start), f"{path}/{WEIGHTS}"
-    )
+    return Plan.from_json(plan).again(Start(home.settings.retrain_start), f"{path}/{WEIGHTS}")
 
 
 def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> Lease:

@@ -54,13 +54,7 @@ def freeze(home: Home) -> Snapshot:
     """
     with home.db.read() as connection:
         ids = {row.name: row.id for row in connection.execute(select(classes))}
-        found = connection.execute(
-            select(samples.c.id, classes.c.name, samples.c.split, samples.c.group_id)
-            .join(classes, classes.c.id == samples.c.class_id)
-            .where(TAKES_PART)
-            .order_by(samples.c.id)
-        ).all()
-    rows = tuple(Row(id=a, label=b, split=c, group=d) for a, b, c, d in found)
+        rows = taking_part(connection)
     counts = _counted(rows)
     _check(counts)
     content = _written(rows)
@@ -74,6 +68,17 @@ def freeze(home: Home) -> Snapshot:
     )
     _keep(home, snapshot, content)
     return snapshot
+
+
+def taking_part(connection: Connection) -> tuple[Row, ...]:
+    """Today's active samples, without the quarantined, sorted by id."""
+    found = connection.execute(
+        select(samples.c.id, classes.c.name, samples.c.split, samples.c.group_id)
+        .join(classes, classes.c.id == samples.c.class_id)
+        .where(TAKES_PART)
+        .order_by(samples.c.id)
+    )
+    return tuple(Row(id=a, label=b, split=c, group=d) for a, b, c, d in found)
 
 
 def load(home: Home, fingerprint: str) -> Snapshot:

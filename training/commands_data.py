@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from training.commands_train import Arch, Size, Weights
 from training.edge import FAILED, Answer, command, table
 
 dataset = typer.Typer(no_args_is_help=True, help="The data set.")
@@ -105,14 +106,31 @@ def check(
         bool,
         typer.Option("--quarantine", help="Keep the training sample of every leak from training."),
     ] = False,
+    by_features: Annotated[
+        bool,
+        typer.Option(
+            "--by-features",
+            help="Also propose pairs across the splits that a pretrained body takes for one "
+            "picture: mirrored, turned or cropped copies. Takes as long as stage one.",
+        ),
+    ] = False,
+    arch: Arch = None,
+    weights: Weights = None,
+    size: Size = None,
 ) -> Answer:
     """What is wrong with the data, or may be: findings with a remedy each. Decodes every image."""
     from toploss import findings
     from toploss.home import Home
+    from toploss.plan import Plan
 
     home = Home.open()
     put = findings.set_leaks_aside(home) if quarantine else []
     found = findings.check(home)
+    if by_features:
+        from training import lookalikes
+
+        plan = Plan.from_settings(home.settings).but(arch=arch, weights=weights, size=size)
+        found += lookalikes.find(home, plan)
     lines = [f"{len(put)} samples quarantined"] if quarantine else []
     for one in found:
         lines += [f"{one.severity}: {one.kind}: {one.words}", f"    {one.remedy}"]

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
+from PIL import ImageOps
 from typer.testing import CliRunner
 
 from tests.toploss import given, pictures
 from tests.toploss.test_duplicates import add
 from toploss import decisions, snapshots
+from toploss.blobs import image_path
 from toploss.home import Home
 from toploss.splits import Split
 from training.cli import app
@@ -34,6 +38,33 @@ def test_check_reports_and_mends_leaks_when_asked(home: Home, run) -> None:
     assert {entry["kind"] for entry in found["findings"]} == {"label-conflict", "leak", "too-few"}
     assert set(found["findings"][0]) == {"kind", "severity", "words", "remedy", "samples"}
     assert json.loads(run("dataset", "check", "--quarantine", "--json").stdout)["quarantined"] == []
+
+
+def test_check_proposes_what_a_body_takes_for_one_picture(home: Home, run, tmp_path: Path) -> None:
+    """Mirrored copies, which the hash does not see; a damaged file spoils nothing."""
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "body.pth")
+    scene = pictures.scene(1)
+    ids = {
+        add(home, pictures.saved(picture), "cat", split).id
+        for picture, split in ((scene, Split.TRAIN), (ImageOps.mirror(scene), Split.TEST))
+    }
+    lost = given.sample(home, 5, "cat")
+    home.blobs.delete([image_path(lost.id)])
+    body = ("--arch", "squeezenet1_1", "--weights", str(tmp_path / "body.pth"), "--size", "64")
+
+    told = run("dataset", "check", "--by-features", *body, "--json")
+
+    found = json.loads(told.stdout)["findings"]
+    assert [set(one["samples"]) for one in found if "look alike" in one["words"]] == [ids]
+    assert "corrupt" in {one["kind"] for one in found}
+
+
+def test_random_weights_look_for_nothing(run) -> None:
+    told = run("dataset", "check", "--by-features", "--weights", "none")
+
+    assert told.exit_code == 1
+    assert "random weights see no likeness" in told.output
 
 
 def test_check_of_an_empty_home(run) -> None:
