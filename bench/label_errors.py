@@ -231,7 +231,7 @@ def _in_sample(data: DataSet, rows: list[Row]) -> Judged:
 def _by_one(data: DataSet, learned: list[Row], judged: list[Row]) -> Judged:
     import torch
 
-    from training import evaluation, features, folds, lesson
+    from training import features, folds, lesson
     from training.data import Material
 
     material = Material(
@@ -243,7 +243,7 @@ def _by_one(data: DataSet, learned: list[Row], judged: list[Row]) -> Judged:
     made, known = (features.pooled(net, data.pictures, rows, "cpu") for rows in (judged, learned))
     with torch.inference_mode():
         probabilities = softmax(net.head(torch.from_numpy(made)).numpy())
-    labels = evaluation.places(learned, data.labels)
+    labels = snapshots.places(learned, data.labels)
     votes = orders.nearest(made, known, labels, len(data.labels))
     return [row.id for row in judged], probabilities, votes
 

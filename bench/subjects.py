@@ -41,7 +41,7 @@ class Subject:
         model = evaluation.reference(net, self.pictures.how, "cpu")
         rows = self.snapshot.of_split("test")
         found = evaluation.predicted(model, self.pictures, rows)
-        return evaluation.metrics(found, evaluation.places(rows, self.snapshot.labels))["accuracy"]
+        return evaluation.metrics(found, snapshots.places(rows, self.snapshot.labels))["accuracy"]
 
 
 def digits(folder: Path) -> Subject:

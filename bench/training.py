@@ -5,7 +5,9 @@ digits alone are measured. Plain fastai is `Learner.fine_tune` over the same net
 files, split as ours are, with its own defaults.
 """
 
+import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,25 +37,34 @@ from training.recipe import Epoch, Unheard
 
 PRETRAINED = ("squeezenet1_0", "mobilenet_v2")
 SEEDS = (0, 1, 2)
+PARTS = ("memory", "accuracy", "stage_one", "bare_loop")
 ROUNDS = 3  # of epochs by us and by the bare loop in turn
 MANY = 10_000  # images
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, only: str = "") -> dict[str, Any]:
+    """Every part, or one alone: `memory`, `accuracy`, `stage_one`, `bare_loop`."""
     memory.keep_freed()
     seeds = SEEDS[:1] if quick else SEEDS
-    figures: dict[str, Any] = {key: {} for key in ("accuracy", "fine_tune_accuracy", "seconds")}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
         folder = Path(scratch)
-        figures["memory"] = _memory(folder)
-        _against_fine_tune(figures, "digits", subjects.digits(folder), seeds)
+        if only in ("", "memory"):
+            figures["memory"] = _memory(folder)
+        if only in ("", "accuracy"):
+            figures |= {key: {} for key in ("accuracy", "fine_tune_accuracy", "seconds")}
+            _against_fine_tune(figures, "digits", subjects.digits(folder), seeds)
         if not subjects.TRASHNET.is_dir():
             return figures | {"left_out": "trashnet-160: it is not there"}
         for arch in PRETRAINED[:1] if quick else PRETRAINED:
             subject = subjects.trashnet(folder, arch, size=96 if quick else 160)
-            _against_fine_tune(figures, "trashnet-160", subject, seeds)
-            figures.setdefault("stage_one", {})[arch] = _stage_one(subject, seeds)
-            figures.setdefault("over_bare_loop", {})[arch] = _over_bare_loop(subject)
+            if only in ("", "stage_one"):
+                figures.setdefault("stage_one", {})[arch] = _stage_one(subject, seeds)
+            if only in ("", "bare_loop"):
+                figures.setdefault("over_bare_loop", {})[arch] = _over_bare_loop(subject)
+            if only in ("", "accuracy"):
+                _against_fine_tune(figures, "trashnet-160", subject, seeds)
+    if "stage_one" in figures:
         figures["stage_one_speedup"] = min(
             measured["speedup"] for measured in figures["stage_one"].values()
         )
@@ -274,4 +285,11 @@ class _Weight(Unheard):
 
 
 if __name__ == "__main__":
-    main("training", measure, "one seed, SqueezeNet alone, at 96 pixels")
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--only", default="", choices=PARTS, help="one part")
+    known, sys.argv[1:] = parser.parse_known_args()
+    main(
+        "training",
+        lambda quick: measure(quick, known.only),
+        "one seed, SqueezeNet alone, at 96 pixels",
+    )

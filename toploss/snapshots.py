@@ -3,9 +3,12 @@
 import csv
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, bindparam, case, func, null, select
 from sqlalchemy import Row as Stored
 
@@ -43,6 +46,12 @@ class Snapshot:
 
     def of_split(self, split: str) -> list[Row]:
         return [row for row in self.rows if row.split == split]
+
+
+def places(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.intp]:
+    """The rows' labels as places in a network's output."""
+    place = {label: number for number, label in enumerate(labels)}
+    return np.array([place[row.label] for row in rows], np.intp)
 
 
 def freeze(home: Home) -> Snapshot:

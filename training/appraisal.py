@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from toploss import novelty
+from toploss import novelty, snapshots
 from toploss.engine import Probabilities
 from toploss.home import Home
 from toploss.losses import nats
@@ -68,7 +68,7 @@ def appraise(
     diary.enter("evaluate")
     model = evaluation.reference(net, pictures.how, place.device)
     rows = {split: snapshot.of_split(split) for split in ("train", "valid", "test")}
-    truth = {split: evaluation.places(of, snapshot.labels) for split, of in rows.items()}
+    truth = {split: snapshots.places(of, snapshot.labels) for split, of in rows.items()}
     found = {s: evaluation.predicted(model, pictures, rows[s]) for s in ("valid", "test")}
     metrics = {split: evaluation.metrics(found[split], truth[split]) for split in found}
     for split, measured in metrics.items():

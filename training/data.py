@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toploss import architectures
+from toploss import architectures, snapshots
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.preprocess import Preprocessing, decode
@@ -74,8 +74,7 @@ class Material:
 
     def places(self, rows: Sequence[Row]) -> npt.NDArray[np.intp]:
         """The rows' labels as places in the network's output."""
-        place = {label: number for number, label in enumerate(self.labels)}
-        return np.array([place[row.label] for row in rows], np.intp)
+        return snapshots.places(rows, self.labels)
 
 
 class _Split(torch.utils.data.Dataset[Any]):

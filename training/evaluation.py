@@ -43,12 +43,6 @@ def predicted(model: Model, pictures: Pictures, rows: Sequence[Row]) -> Probabil
     return np.concatenate(made)
 
 
-def places(rows: Sequence[Row], labels: Sequence[str]) -> npt.NDArray[np.intp]:
-    """The rows' labels as places in the model's output."""
-    place = {label: number for number, label in enumerate(labels)}
-    return np.array([place[row.label] for row in rows], np.intp)
-
-
 def metrics(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> dict[str, float]:
     """Accuracy, 0 to 1, and mean cross-entropy in nats."""
     hits = probabilities.argmax(axis=1) == truth

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toploss import orders
+from toploss import orders, snapshots
 from toploss.engine import softmax
 from toploss.errors import BadData
 from toploss.network import Network
@@ -25,7 +25,7 @@ from toploss.orders import Labels, Probabilities
 from toploss.plan import Plan
 from toploss.snapshots import Row
 from toploss.splits import Split
-from training import calibration, evaluation, features, recipe
+from training import calibration, features, recipe
 from training.data import Material, Pictures
 from training.features import Features
 
@@ -122,7 +122,7 @@ def score(
     """
     began = time.monotonic()
     members = [row for row in rows if row.split != Split.TEST]
-    truth = evaluation.places(members, labels)
+    truth = snapshots.places(members, labels)
     folds = assign(truth, [row.group for row in members], plan.fold_count, plan.seed)
     masks = [folds == fold for fold in range(folds.max() + 1)]
     pool = _Pool(

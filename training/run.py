@@ -20,7 +20,7 @@ from toploss.plan import Plan
 from toploss.processes import follow_parent, identity
 from toploss.runs import Lease, RunState
 from toploss.snapshots import Snapshot
-from training import diagnosis, evaluation, export, lesson, manifest, memory, ranks, report, trial
+from training import diagnosis, export, lesson, manifest, memory, ranks, report, trial
 from training.appraisal import Appraisal, appraise, pictured
 from training.checkpoints import Checkpoints, Moment
 from training.data import Pictures, preprocessing
@@ -186,7 +186,7 @@ def _report(
             manifest=draft,
             trained=learned.trained,
             probabilities=found.test,
-            truth=evaluation.places(snapshot.of_split("test"), snapshot.labels),
+            truth=snapshots.places(snapshot.of_split("test"), snapshot.labels),
             pictures=pictured(home, found, snapshot),
         )
     )

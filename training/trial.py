@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from toploss import artifact, models
+from toploss import artifact, models, snapshots
 from toploss.engine import Engine, OnnxEngine
 from toploss.home import Home
 from toploss.schema import versions
@@ -22,7 +22,7 @@ def judge(
     alias = models.production(home)
     rows = snapshot.of_split("test")
     if alias is None:
-        truth = evaluation.places(rows, snapshot.labels)
+        truth = snapshots.places(rows, snapshot.labels)
         found = evaluation.predicted(candidate.probabilities, pictures, rows)
         return gate.first(found.argmax(axis=1) == truth, truth), 0
     with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
@@ -50,6 +50,6 @@ def _as_learned(home: Home, version: str, snapshot: Snapshot) -> dict[str, str]:
 
 def _hits(engine: Engine, pictures: Pictures, rows: list[Row], labels: tuple[str, ...]) -> Any:
     if not rows:
-        return evaluation.places(rows, labels) == 0
+        return snapshots.places(rows, labels) == 0
     found = evaluation.predicted(engine.probabilities, pictures, rows)
-    return found.argmax(axis=1) == evaluation.places(rows, labels)
+    return found.argmax(axis=1) == snapshots.places(rows, labels)

@@ -214,3 +214,12 @@ def test_export(home):
         [first.id, "1.png", "a, b", "train", "active", "", "1"],
         [second.id, "2.png", "c", "test", "excluded", "exclude", "2"],
     ]
+
+
+def test_places_follow_the_model_s_order():
+    rows = [
+        snapshots.Row(id=str(n), label=label, split="test", group="g")
+        for n, label in enumerate("ba")
+    ]
+
+    assert snapshots.places(rows, ["a", "b"]).tolist() == [1, 0]

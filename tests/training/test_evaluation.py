@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from toploss.snapshots import Row
 from training import evaluation
 
 P = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
@@ -27,9 +26,3 @@ def test_a_probability_of_zero_is_a_large_loss_and_not_infinite() -> None:
 
 def test_confusion_counts_truth_by_prediction() -> None:
     assert evaluation.confusion(P, TRUTH) == [[1, 0], [1, 1]]
-
-
-def test_places_follow_the_model_s_order() -> None:
-    rows = [Row(id=str(n), label=label, split="test", group="g") for n, label in enumerate("ba")]
-
-    assert evaluation.places(rows, ["a", "b"]).tolist() == [1, 0]

@@ -11,7 +11,7 @@ from toploss import snapshots
 from toploss.errors import BadData, Cancelled
 from toploss.plan import Plan
 from toploss.preprocess import Preprocessing
-from training import evaluation, features, folds, lesson
+from training import features, folds, lesson
 from training.data import Pictures
 from training.folds import NEVER, Variant
 
@@ -155,7 +155,7 @@ def test_an_error_that_a_model_memorises_shows_only_held_out(colours, monkeypatc
     members = [row for row in rows if row.split != "test"]
     net = lesson.build(home, Plan.from_settings(home.settings).but(**QUICK), 3, threads=1)
     made = features.pooled(net, pictures, members, "cpu")
-    truth = evaluation.places(members, labels)
+    truth = snapshots.places(members, labels)
     at = [row.id for row in members].index(wrong)
 
     in_sample = np.exp(folds._by_head(made, truth, made, 3))[at, truth[at]]
