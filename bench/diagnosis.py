@@ -24,6 +24,7 @@ import numpy as np
 from bench import faults
 from bench.common import main
 from bench.faults import DIGITS, HEALTHY, PHOTOS, WRONG, Case, Pool
+from bench.subjects import TRASHNET, WEIGHTS
 from training import curve, diagnosis, folds
 from training.diagnosis import Finding, Severity
 from training.evidence import Evidence, Scored
@@ -31,7 +32,6 @@ from training.intervals import wilson
 from training.rules import Verdict
 from training.trained import Trained
 
-SHARED = Path(__file__).parents[2] / "shared"
 TUNED = (1, 11, 12, 13)
 TOLD = (21, 22, 23)
 FEW_IN_TEST = 40  # images of a holdout that is too small
@@ -235,8 +235,8 @@ def _options() -> argparse.Namespace:
     """Those of this measurement alone; the others are `bench.common`'s."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--keep", type=Path, help="folder of what the trainings leave")
-    parser.add_argument("--data", type=Path, default=SHARED / "data" / "trashnet-160")
-    parser.add_argument("--weights", type=Path, default=SHARED / "weights" / "squeezenet1_0.pth")
+    parser.add_argument("--data", type=Path, default=TRASHNET)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / "squeezenet1_0.pth")
     parser.add_argument("--tuning", action="store_true", help="the seeds the thresholds came from")
     parser.add_argument("--no-train", action="store_true", help="judge what is kept")
     known, sys.argv[1:] = parser.parse_known_args()

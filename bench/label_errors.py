@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.common import machine
+from bench.subjects import TRASHNET, WEIGHTS
 from demo import digits
 from toploss import orders, snapshots
 from toploss.engine import softmax
@@ -30,9 +31,7 @@ from toploss.plan import Plan
 from toploss.settings import read_settings
 from toploss.snapshots import Row
 
-SHARED = Path(__file__).parents[2] / "shared"
-TRASHNET = SHARED / "data" / "trashnet-160"
-SQUEEZENET = SHARED / "weights" / "squeezenet1_0.pth"
+SQUEEZENET = WEIGHTS / "squeezenet1_0.pth"
 
 FOLDS = 5
 SEEDS = (0, 1, 2)
