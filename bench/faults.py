@@ -134,20 +134,6 @@ class Held(Pictures):
         self._kept = {str(place): picture for place, picture in enumerate(pool.pictures)}
 
 
-class Deaf:
-    """A follower that does not listen."""
-
-    def stage(self, name: str, epochs: int, rate: str) -> None: ...
-
-    def step(self, done: float) -> None: ...
-
-    def epoch(self, epoch: recipe.Epoch) -> None: ...
-
-    def finder(self, finder: recipe.Finder) -> None: ...
-
-    def parted(self, images: int) -> None: ...
-
-
 def read_digits() -> Pool:
     """The demo's digits, with the labels that are wrong on purpose put right."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -228,7 +214,7 @@ def train(case: Case, pool: Pool, folder: Path) -> None:
     }
     kept: dict[str, Any] = {"train_truth": drawn.given[drawn.train]}
     try:
-        trained = recipe.train(net, material, plan, Deaf())
+        trained = recipe.train(net, material, plan, recipe.Unheard())
     except recipe.Diverged as exc:
         trained, told["non_finite"] = exc.trained, True
     told |= {"trained": asdict(trained), "dead": dead_share(net, looked_at, material.pictures.how)}
