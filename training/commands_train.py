@@ -34,7 +34,7 @@ Weights = Annotated[
     ),
 ]
 Size = Annotated[int | None, _setting("SIZE", "Side of the images in pixels.", "224")]
-BatchSize = Annotated[int | None, _setting("BATCH_SIZE", "Images in a step.", "64")]
+BatchSize = Annotated[int | None, _setting("BATCH_SIZE", "Images in a step.", "32")]
 EpochsHead = Annotated[int | None, _setting("EPOCHS_HEAD", "Epochs of stage one.", "4")]
 EpochsAll = Annotated[int | None, _setting("EPOCHS_ALL", "Epochs of stage two.", "6")]
 Rate = Annotated[

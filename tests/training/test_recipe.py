@@ -93,7 +93,7 @@ def test_the_head_learns_first_and_then_all_layers(learned_home: Callable[..., H
     assert notes.stages == [
         ("features", 0, ""),
         ("stage-1", 1, "4.0e-03"),
-        ("stage-2", 1, "slice(1.3e-05, 1.3e-03)"),
+        ("stage-2", 1, "slice(4.0e-06, 1.3e-03)"),
     ]
 
 
