@@ -23,6 +23,10 @@ class BadInput(ToplossError):
     """A value from outside is wrong."""
 
 
+class OutOfRange(BadInput):
+    """A setting that somebody gave is none that there can be."""
+
+
 class NotAnImage(BadInput):
     """The bytes are empty, damaged, or no image."""
 

@@ -87,10 +87,12 @@ def set_leaks_aside(home: Home) -> list[Quarantined]:
     duplicates.fill(home)
     put: dict[str, Quarantined] = {}
     with home.db.read() as connection:  # minutes, where there are many: no writer waits for it
-        for row, one in duplicates.pairs(connection):
-            if not one.quarantined and row.quarantined_by is None:
-                for entry in quarantine.leaking(row.id, Split(row.split), [one]):
-                    put.setdefault(entry.id, entry)
+        pool = _load(connection)
+    rows = {row.seq: row for row in pool.rows}
+    for row, one in pool.pairs:
+        if {quarantine.state(row), quarantine.state(rows[one.seq])} == {"active"}:
+            for entry in quarantine.leaking(row.id, Split(row.split), [one]):
+                put.setdefault(entry.id, entry)
     with home.db.write() as connection:
         quarantine.put(connection, put.values())
     return list(put.values())

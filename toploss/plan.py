@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from toploss.blobs import sha256
-from toploss.errors import BadInput
+from toploss.errors import BadInput, OutOfRange
 from toploss.home import Home
 from toploss.settings import Settings
 
@@ -76,7 +76,7 @@ class Plan:
         the rate finder's.
 
         Raises:
-            BadInput: no such setting, or a value out of its range.
+            BadInput: no such setting. OutOfRange: a value that is not allowed.
         """
         unknown = set(changed) - {field.name for field in fields(self)}
         if unknown:
@@ -107,7 +107,7 @@ class Plan:
         return replace(self, part=None) == replace(other, part=None)
 
     def check(self) -> None:
-        """Raises BadInput, naming what is out of range."""
+        """Raises OutOfRange, naming what is out of range."""
         for key, lowest, highest in (
             ("size", 8, 2048),
             ("batch_size", 2, 65_536),
@@ -117,13 +117,15 @@ class Plan:
         ):
             value = getattr(self, key)
             if not lowest <= value <= highest:
-                raise BadInput(f"{key} {value} is not between {lowest} and {highest}; correct it")
+                raise OutOfRange(f"{key} {value} is not between {lowest} and {highest}; correct it")
         if self.epochs_head + self.epochs_all == 0:
-            raise BadInput("both stages have 0 epochs; give at least one to a stage")
+            raise OutOfRange("both stages have 0 epochs; give at least one to a stage")
         if self.folds is not None and (self.folds == 1 or not 0 <= self.folds <= 100):
-            raise BadInput(f"folds {self.folds} is neither 0 nor between 2 and 100; correct it")
+            raise OutOfRange(f"folds {self.folds} is neither 0 nor between 2 and 100; correct it")
         if self.lr is not None and not 0 < self.lr <= 10:
-            raise BadInput(f"lr {self.lr:g} is not above 0 and at most 10; correct it or say auto")
+            raise OutOfRange(
+                f"lr {self.lr:g} is not above 0 and at most 10; correct it or say auto"
+            )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

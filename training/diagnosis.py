@@ -98,7 +98,8 @@ RULES = (
         severity=Severity.WARNING,
         threshold=f"{rules.SIGNS} of: a step of more than {rules.LARGE_STEP:.0%} of the head's "
         "weights; a loss after annealing above the first step's or above guessing's; dead "
-        "channels; a rate above the one where the sweep's loss was lowest",
+        "channels; a rate above the one where the sweep's loss was lowest. A step of more than "
+        f"{rules.HUGE_STEP:.0%} alone",
         source="the update ratio of Stanford's CS231n notes and of SageMaker Debugger's "
         "WeightUpdateRatio (which has 10); Smith 2017 for the sweep; numbers " + OURS,
         remedy="Train with a tenth of the rate (--lr), or with the rate finder's (--lr auto).",
@@ -118,7 +119,8 @@ RULES = (
     Rule(
         name="underfit",
         severity=Severity.WARNING,
-        threshold=f"a loss on plain training images above {rules.LEARNED} times that of guessing",
+        threshold=f"a loss on plain training images above {rules.LEARNED} times that of guessing "
+        "by the classes' shares, without many wrong labels to explain it",
         source="the fast.ai course's comparison of training and valid loss, without augmentation "
         "and dropout, which raise the former; the factor is " + OURS,
         remedy="Train for more epochs, with a higher rate, with a larger network or larger images.",
@@ -128,8 +130,10 @@ RULES = (
     Rule(
         name="overfit",
         severity=Severity.WARNING,
-        threshold=f"a valid loss that is {rules.RISE:.0%} above its lowest when a stage ends, "
-        "while the loss on plain training images has fallen since",
+        threshold=f"a valid loss that is {rules.RISE:.0%} above its lowest when a stage ends, and "
+        "one over the root of valid's images more, at least "
+        f"{rules.LEAST_RISE:.0%} of guessing's loss, while the loss on plain training images has "
+        "fallen since",
         source="the fast.ai course, SageMaker Debugger's Overfit; the share is " + OURS,
         remedy="Train for fewer epochs (--epochs-head, --epochs-all), or add images.",
         needs="Train for two epochs or more.",
@@ -139,7 +143,7 @@ RULES = (
         name="dead_filters",
         severity=Severity.WARNING,
         threshold=f"{rules.DEAD:.0%} of the channels above zero on no image, beyond those that the "
-        "pretrained weights came with",
+        "pretrained weights came with; from scratch, more than before the training",
         source="measured on a resnet18: 0 % at a rate of 3e-3, 25 % at 0.3; SageMaker Debugger's "
         "DeadRelu and AutoTrainer's dying ReLU look for the same",
         remedy="Train with a tenth of the rate (--lr): dead channels do not come back.",

@@ -124,6 +124,8 @@ def _code(exc: Exception) -> int:
 
     if isinstance(exc, errors.NotFound):
         return NOT_FOUND
+    if isinstance(exc, errors.OutOfRange):
+        return USAGE
     return REFUSED if isinstance(exc, errors.Refused | errors.Stale) else FAILED
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 
+from training.ranks import ALONE, Ranks
+
 FALLBACK_RATE = 3e-3  # the course's, for a head on a pretrained body
 CHOSEN_FROM = ("valley", "minimum")
 STEPS = 100  # fewer make the suggestions unstable
+DIVERGED = 4  # times the lowest loss: there fastai ends a sweep
 SUGGESTED_WITHIN = (1e-5, 1e-1)  # what a sweep says beyond this is not believed
 
 
@@ -29,7 +32,9 @@ class Finder:
     why: str
 
 
-def find_rate(learner: Any, heard: Callable[[float], None] = lambda _: None) -> Finder:
+def find_rate(
+    learner: Any, heard: Callable[[float], None] = lambda _: None, ranks: Ranks = ALONE
+) -> Finder:
     """Sweep the rate and choose the geometric mean of what fastai's valley and minimum suggest.
 
     The valley lies early on the slope, a tenth of the rate with the lowest loss late on it; halfway
@@ -41,17 +46,24 @@ def find_rate(learner: Any, heard: Callable[[float], None] = lambda _: None) -> 
 
     Args:
         heard: the share of the sweep that is done, 0 to 1; may end it by raising.
+        ranks: processes that train together: all take the same steps, and the first one's rate.
     """
     from training.learner import Sweeping
 
     sweeping = Sweeping(STEPS, heard)
+    weights = {key: value.clone() for key, value in learner.model.state_dict().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fastai reads a deprecated corner of NumPy here
         with learner.no_bar(), learner.no_logging(), learner.added_cbs(sweeping):
-            learner.lr_find(num_it=STEPS, show_plot=False, suggest_funcs=None)
+            # Of several processes none may stop alone: the others would wait for it for ever.
+            learner.lr_find(num_it=STEPS, show_plot=False, suggest_funcs=None, stop_div=ranks.alone)
+    learner.model.load_state_dict(weights)
+    learner.opt.clear_state()
     sweeping.raise_caught()
-    rates = [float(rate) for rate in learner.recorder.lrs]
-    losses = [float(loss) for loss in learner.recorder.losses]
+    recorder = learner.recorder
+    rates, losses = _until_diverged(
+        [float(rate) for rate in recorder.lrs], [float(loss) for loss in recorder.losses]
+    )
     suggestions = _suggested(rates, losses)
     if not suggestions:
         chosen, why = FALLBACK_RATE, "the sweep suggests nothing usable: the course's 3e-3"
@@ -59,7 +71,22 @@ def find_rate(learner: Any, heard: Callable[[float], None] = lambda _: None) -> 
         used = {k: v for k, v in suggestions.items() if k in CHOSEN_FROM} or suggestions
         chosen = statistics.geometric_mean(used.values())
         why = "geometric mean of " + " and ".join(f"{k} {v:.1e}" for k, v in used.items())
-    return Finder(rates=rates, losses=losses, suggestions=suggestions, chosen=chosen, why=why)
+    found = Finder(rates=rates, losses=losses, suggestions=suggestions, chosen=chosen, why=why)
+    told: Finder = ranks.told(found)
+    return told
+
+
+def _until_diverged(rates: list[float], losses: list[float]) -> tuple[list[float], list[float]]:
+    """The sweep up to where fastai ends it, at four times the lowest loss, or to the first loss
+    that is no number."""
+    lowest = math.inf
+    for place, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            return rates[:place], losses[:place]
+        if loss > DIVERGED * lowest:
+            return rates[: place + 1], losses[: place + 1]
+        lowest = min(lowest, loss)
+    return rates, losses
 
 
 def _suggested(rates: list[float], losses: list[float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,11 @@ from toploss.splits import Split
 
 log = logging.getLogger(__name__)
 
+SPLIT_NAMES = {split.value: split for split in Split} | {
+    "training": Split.TRAIN,
+    "val": Split.VALID,
+    "validation": Split.VALID,
+}
 BATCH = 256  # files of one transaction: what a crash may leave to import again
 
 
@@ -80,7 +86,7 @@ def from_folder(
             f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
             f"with one of {', '.join(SUFFIXES)}"
         )
-    summary = Summary(refused=refused, notes=_nested(files))
+    summary = Summary(refused=refused, notes=[*_beside(root), *_nested(files)])
     return _take_in(_home(home), files, summary, on_conflict, actor, progress)
 
 
@@ -142,9 +148,8 @@ def from_df(
 
 def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
     """The image files in class folders, sorted; hidden files and folders are passed over."""
-    splits = {split.value: split for split in Split}
-    given = any((root / name).is_dir() for name in splits)
-    tops = [(root / name, splits[name]) for name in splits] if given else [(root, None)]
+    splits = _split_folders(root)
+    tops: list[tuple[Path, Split | None]] = [*splits.items()] or [(root, None)]
     for top, split in tops:
         for folder in sorted(_folders(top)):
             for file in sorted(folder.rglob("*")):
@@ -152,10 +157,33 @@ def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
                 if hidden or not file.is_file():
                     continue
                 if file.suffix.lower() in SUFFIXES:
-                    yield File(path=file, label=folder.name, split=split)
+                    yield File(path=file, label=_spelt(folder.name), split=split)
                 else:
                     reason = f"{file.suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}"
-                    refused.append({"path": str(file), "reason": reason})
+                    refused.append({"path": _spelt(file), "reason": reason})
+
+
+def _split_folders(root: Path) -> dict[Path, Split]:
+    """The folders that hold the classes of a split. A class may be called `train`: it has no
+    folders of its own."""
+    return {
+        folder: SPLIT_NAMES[folder.name.lower()]
+        for folder in sorted(_folders(root))
+        if folder.name.lower() in SPLIT_NAMES and any(True for _ in _folders(folder))
+    }
+
+
+def _beside(root: Path) -> list[str]:
+    """Folders that were left out, since others are splits."""
+    splits = _split_folders(root)
+    out = [_spelt(folder.name) for folder in sorted(_folders(root)) if folder not in splits]
+    if not splits or not out:
+        return []
+    taken = ", ".join(folder.name for folder in splits)
+    return [
+        f"left out {', '.join(out[:5])}{', …' * (len(out) > 5)}: {taken} hold the splits; a class "
+        "folder goes into one of them"
+    ]
 
 
 def _nested(files: list[File]) -> list[str]:
@@ -203,15 +231,13 @@ def _from_rows(
             given = _split(row[split], number) if split and row[split] else None
             yield File(path=path, label=row[label], split=given)
         except BadInput as exc:
-            refused.append({"path": str(path), "reason": str(exc)})
+            refused.append({"path": _spelt(path), "reason": str(exc)})
 
 
 def _split(value: str, number: int) -> Split:
-    names = {"training": "train", "validation": "valid", "val": "valid"}
-    lowered = value.strip().lower()
     try:
-        return Split(names.get(lowered, lowered))
-    except ValueError as exc:
+        return SPLIT_NAMES[value.strip().lower()]
+    except KeyError as exc:
         raise BadInput(f"split {value!r} in row {number} is none of train, valid, test") from exc
 
 
@@ -260,11 +286,16 @@ def _keep(home: Home, file: File) -> Kept | str:
                 f"the file has {size:,} bytes, more than the {home.limits.bytes:,} allowed; "
                 "shrink it or raise TOPLOSS_MAX_BYTES"
             )
-        return samples.keep(home, file.path.read_bytes(), file.path.name)
+        return samples.keep(home, file.path.read_bytes(), _spelt(file.path.name))
     except Broken:
         raise  # the storage, not the file
     except (ToplossError, PermissionError, IsADirectoryError) as exc:
         return str(exc)
+
+
+def _spelt(name: str | Path) -> str:
+    """A file's name as text; of one that is no UTF-8 the odd bytes are spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _record(
@@ -282,7 +313,7 @@ def _record(
         known = classes.load(connection)
         for file, image in pairs:
             if isinstance(image, str):
-                summary.refused.append({"path": str(file.path), "reason": image})
+                summary.refused.append({"path": _spelt(file.path), "reason": image})
                 continue
             added = samples.record(
                 connection,
@@ -302,7 +333,7 @@ def _record(
                 summary.conflicts += 1
                 summary.conflicting.append(
                     {
-                        "path": str(file.path),
+                        "path": _spelt(file.path),
                         "id": added.id,
                         "given": file.label,
                         "label": added.label,

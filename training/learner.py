@@ -39,6 +39,10 @@ class Parted(Learner):  # type: ignore[misc]  # fastai is untyped
     on_parted: Callable[[int], None] = staticmethod(lambda _: None)  # hears of a smaller part
     network: Callable[[Tensor], Tensor]  # the module, or what wraps it for several processes
 
+    def save(self, *_: Any, **__: Any) -> None:
+        """A sweep's weights are kept by `find_rate`: fastai's file is the first process's alone,
+        and its load makes that one wait for the others for ever."""
+
     def _do_one_batch(self) -> None:
         while not self._fits():
             # Outside the handler: its traceback would hold what has to be freed.
@@ -175,7 +179,7 @@ class Stepping(Callback):  # type: ignore[misc]
         self._before: list[Tensor] | None = None
 
     def before_step(self) -> None:
-        wanted = self.train_iter % self._every == 0
+        wanted = (self.epoch * self.n_iter + self.iter) % self._every == 0
         self._before = [matrix.detach().clone() for matrix in self._matrices] if wanted else None
 
     def after_step(self) -> None:

@@ -267,7 +267,7 @@ class _Training:
             return
         self.follower.stage(FINDER, 0, "sweep")
         randomness.seed_epoch(self.plan.seed, FINDER, 0, learner.dls, self.place.ranks.rank)
-        found = find_rate(learner, self.follower.step)
+        found = find_rate(learner, self.follower.step, self.place.ranks)
         self.trained.finder, self.trained.rate = found, found.chosen
         self.follower.finder(found)
 

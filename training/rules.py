@@ -18,9 +18,11 @@ from training.trained import STAGE_ONE, STAGE_TWO, Epoch
 
 BLOWN_UP = 1.5  # times the loss at the start, or of guessing if that is higher
 LARGE_STEP = 0.1  # ‖Δw‖/‖w‖ of the head; healthy trainings stayed below 0.04
+HUGE_STEP = 0.5  # likewise; needs no other sign beside it
 SMALL_STEP = 5e-4  # likewise; healthy trainings rose above 4e-3
 LEARNED = 0.5  # of guessing's loss: more is left on plain training images, so little was learned
-RISE = 0.1  # of valid loss over its lowest, as a share of that
+RISE = 0.1  # of valid loss over its lowest, as a share of that, on endlessly many images
+LEAST_RISE = 0.05  # of guessing's loss: less is nothing to worry about
 DEAD = 0.1  # share of channels
 LESS = 8  # times fewer images than the commonest class
 WRONG = 0.04  # share of labels
@@ -76,7 +78,8 @@ def rate_too_high(evidence: Evidence) -> Judged:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
     if numbers["rate"] > numbers.get("lowest_at", math.inf):
         signs.append(f"the sweep's loss was lowest at {numbers['lowest_at']:.1e} already")
-    return _weighed(evidence, "high", signs, numbers)
+    sure = numbers.get("largest_step", 0) > HUGE_STEP
+    return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
 
 
 def rate_too_low(evidence: Evidence) -> Judged:
@@ -86,7 +89,7 @@ def rate_too_low(evidence: Evidence) -> Judged:
     if numbers["rate"] < numbers.get("least_suggested", 0) / 10:
         signs.append(f"the sweep suggests {numbers['least_suggested']:.1e} and more")
     # That has many causes, so it only bears out what the others say.
-    if signs and underfit(evidence)[0] is Verdict.FOUND:
+    if signs and evidence.trained.history and _little_learned(evidence):
         signs.append("little was learned of the training images themselves")
     return _weighed(evidence, "low", signs, numbers)
 
@@ -97,18 +100,20 @@ def _of_rate(evidence: Evidence) -> Numbers:
     steps = [update for update in trained.updates if math.isfinite(update)]
     if steps:
         numbers["largest_step"] = max(steps)
-    if finder is not None and finder.losses:
+    if finder is not None and np.isfinite(finder.losses).any():
         numbers["lowest_at"] = finder.rates[int(np.nanargmin(finder.losses))]
     if finder is not None and finder.suggestions:
         numbers["least_suggested"] = min(finder.suggestions.values())
     return numbers
 
 
-def _weighed(evidence: Evidence, side: str, signs: list[str], numbers: Numbers) -> Judged:
+def _weighed(
+    evidence: Evidence, side: str, signs: list[str], numbers: Numbers, *, enough: int = SIGNS
+) -> Judged:
     """Signs that are weak alone: two of them must agree."""
     numbers = {**numbers, "signs": len(signs)}
     rate = f"The rate {evidence.trained.rate:.1e}"
-    if len(signs) >= SIGNS:
+    if len(signs) >= enough:
         return Verdict.FOUND, f"{rate} is too {side}: {'; '.join(signs)}.", numbers
     if signs:
         return Verdict.CANNOT_TELL, f"{rate} may be too {side}: {signs[0]}.", numbers
@@ -120,15 +125,25 @@ def _weighed(evidence: Evidence, side: str, signs: list[str], numbers: Numbers) 
 def underfit(evidence: Evidence) -> Judged:
     if evidence.non_finite or not evidence.trained.history:
         return _unknown("The training did not come to an end.")
-    last, guessing = evidence.trained.history[-1], _guessing(evidence)
+    last, guessing = evidence.trained.history[-1], _by_frequency(evidence)
     words = (
         f"On plain training images, without augmentation and dropout, the loss is "
         f"{last.plain_loss:.2f} (guessing: {guessing:.2f}) and {last.plain_accuracy:.0%} are right"
     )
     numbers = {"loss": last.plain_loss, "accuracy": last.plain_accuracy, "guessing": guessing}
-    if last.plain_loss > LEARNED * guessing:
+    if _little_learned(evidence):
+        if label_noise(evidence)[0] is Verdict.FOUND:
+            return (
+                Verdict.CANNOT_TELL,
+                f"{words}; wrong labels, of which there are many, cannot be learned.",
+                numbers,
+            )
         return Verdict.FOUND, f"{words}: not even these were learned.", numbers
     return Verdict.CLEAR, f"{words}.", numbers
+
+
+def _little_learned(evidence: Evidence) -> bool:
+    return evidence.trained.history[-1].plain_loss > LEARNED * _by_frequency(evidence)
 
 
 def overfit(evidence: Evidence) -> Judged:
@@ -145,7 +160,12 @@ def overfit(evidence: Evidence) -> Judged:
         f"went from {best.accuracy:.3f} to {end.accuracy:.3f}."
     )
     numbers = {"lowest": best.valid_loss, "last": end.valid_loss, "rise": rise, "learned": learned}
-    return Verdict.FOUND if rise > RISE and learned > 0 else Verdict.CLEAR, words, numbers
+    # On few images the loss goes up and down by itself.
+    images = 0 if evidence.valid is None else len(evidence.valid.truth)
+    beyond = rise > RISE + (1 / math.sqrt(images) if images else 0)
+    worth = end.valid_loss - best.valid_loss > LEAST_RISE * _guessing(evidence)
+    found = beyond and worth and learned > 0
+    return Verdict.FOUND if found else Verdict.CLEAR, words, numbers
 
 
 def _ends(history: Sequence[Epoch]) -> list[tuple[Epoch, Epoch]]:
@@ -169,8 +189,10 @@ def dead_filters(evidence: Evidence) -> Judged:
         return _unknown("Dead channels were not counted.")
     words = f"{evidence.dead:.1%} of the body's channels are above zero on no image"
     numbers: Numbers = {"dead": evidence.dead}
-    # Random weights have dead channels, too, and a training wakes them; pretrained ones stay.
-    known = 0.0 if evidence.from_scratch else evidence.dead_before or 0.0
+    # Random weights have dead channels, too, which a training may wake: there it has done nothing
+    # wrong while they are no more than before. Those of pretrained weights stay.
+    before = evidence.dead_before or 0.0
+    known = max(0.0, before - DEAD) if evidence.from_scratch else before
     if evidence.dead_before is not None:
         words += f" ({evidence.dead_before:.1%} before the training)"
         numbers["before"] = evidence.dead_before
@@ -278,6 +300,14 @@ def _unknown(words: str) -> Judged:
 def _guessing(evidence: Evidence) -> float:
     """Loss of saying every class with equal probability, in nats."""
     return math.log(len(evidence.labels))
+
+
+def _by_frequency(evidence: Evidence) -> float:
+    """Loss of saying every class as often as it comes in train, in nats: what is known without
+    looking at a picture."""
+    shares = np.array([count for count in evidence.counts if count], float)
+    shares /= shares.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 def _started(evidence: Evidence) -> float:

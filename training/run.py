@@ -22,7 +22,7 @@ from toploss.runs import Lease, RunState
 from toploss.snapshots import Snapshot
 from training import diagnosis, export, lesson, manifest, memory, ranks, report, trial
 from training.appraisal import Appraisal, appraise, pictured
-from training.checkpoints import Checkpoints, Moment
+from training.checkpoints import Checkpoints
 from training.data import Pictures, preprocessing
 from training.diary import Diary, Pulse
 from training.evidence import Evidence
@@ -72,7 +72,7 @@ def execute(
         raise
     except ToplossError as exc:
         if isinstance(exc, Diverged):
-            _diverged(home, lease, exc)
+            _diverged(home, lease, exc)  # never raises: the run has to end
         # Into the run's log alone: whoever asked for the run is told by the error.
         handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(exc), (), None))
         _end(home, lease, RunState.FAILED, str(exc))
@@ -89,6 +89,7 @@ def execute(
 def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     started = time.time()
     plan = runs.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
+    plan.check()
     architectures.check(plan.arch, plan.size)
     threads, device = home.settings.thread_count, hardware(home)
     diary.enter("snapshot")
@@ -96,7 +97,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     moment = checkpoints.last()
     if moment is not None:
         diary.recall(moment.trained.history)
-    snapshot = _snapshot(home, lease, moment)
+    snapshot = _snapshot(home, lease)
     runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
     log.info("%s", manifest.summary(snapshot, plan, device, threads))
     company = ranks.join(device)
@@ -193,28 +194,30 @@ def _report(
     (folder / artifact.REPORT).write_text(page, encoding="utf-8")
 
 
-def _snapshot(home: Home, lease: Lease, moment: Moment | None) -> Snapshot:
-    """Today's data; to go on from a checkpoint, what the earlier attempt at this run has frozen."""
-    if moment is None:
-        return snapshots.freeze(home)
-    return snapshots.load(home, str(records.show(home, lease.run)["fingerprint"]))
+def _snapshot(home: Home, lease: Lease) -> Snapshot:
+    """Today's data; or those that an earlier attempt at this run has frozen."""
+    kept = records.show(home, lease.run)["fingerprint"]
+    return snapshots.freeze(home) if kept is None else snapshots.load(home, str(kept))
 
 
 def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:
     """A run that broke keeps what can be said of it."""
-    run = records.show(home, lease.run)
-    plan = Plan.from_json(run["settings"])
-    snapshot = snapshots.load(home, run["fingerprint"])
-    findings = diagnosis.diagnose(
-        Evidence(
-            labels=snapshot.labels,
-            counts=tuple(snapshot.counts["train"].get(label, 0) for label in snapshot.labels),
-            trained=exc.trained,
-            from_scratch=plan.from_scratch,
-            non_finite=True,
+    try:
+        run = records.show(home, lease.run)
+        plan = Plan.from_json(run["settings"])
+        snapshot = snapshots.load(home, run["fingerprint"])
+        findings = diagnosis.diagnose(
+            Evidence(
+                labels=snapshot.labels,
+                counts=tuple(snapshot.counts["train"].get(label, 0) for label in snapshot.labels),
+                trained=exc.trained,
+                from_scratch=plan.from_scratch,
+                non_finite=True,
+            )
         )
-    )
-    runs.note(home, lease, diagnosis=[finding.as_json() for finding in findings])
+        runs.note(home, lease, diagnosis=[finding.as_json() for finding in findings])
+    except Exception:  # whatever it is, the run has yet to end
+        log.exception("the diagnosis has failed")
 
 
 def _end(home: Home, lease: Lease, state: RunState, error: str) -> None:

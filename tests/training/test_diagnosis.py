@@ -179,6 +179,36 @@ def test_one_weak_sign_alone_tells_nothing(changes: dict[str, Any], rule: str) -
     assert "may be too" in finding.words
 
 
+def test_a_step_as_large_as_the_weights_needs_no_other_sign() -> None:
+    wild = replace(HEALTHY, trained=trained(updates=[1.0]))
+
+    assert of("rate_too_high", wild).verdict is Verdict.FOUND
+
+
+def test_labels_that_are_wrong_cannot_be_learned() -> None:
+    """More epochs would be the wrong advice."""
+    history = [epoch(1, 1.3, 0.8 * GUESSING)]
+    noisy = replace(
+        HEALTHY, trained=trained(history=history), held_out=scored(800, wrong_labels=0.3)
+    )
+
+    assert of("underfit", noisy).verdict is Verdict.CANNOT_TELL
+
+
+def test_a_loss_next_to_nothing_may_double() -> None:
+    easy = trained(history=[epoch(1, 0.02, 0.01), epoch(2, 0.04, 0.001)])
+
+    assert of("overfit", replace(HEALTHY, trained=easy)).verdict is Verdict.CLEAR
+
+
+def test_on_few_images_of_valid_a_loss_may_rise_by_chance() -> None:
+    rising = trained(history=[epoch(1, 0.6, 0.4), epoch(2, 0.72, 0.1)])
+
+    assert of("overfit", replace(HEALTHY, trained=rising)).verdict is Verdict.FOUND
+    few = replace(HEALTHY, trained=rising, valid=scored(60))
+    assert of("overfit", few).verdict is Verdict.CLEAR
+
+
 def test_little_learned_at_a_good_rate_is_no_sign_of_a_low_one() -> None:
     """Wrong labels or a hard set do that as well."""
     hard = replace(HEALTHY, trained=trained(history=[epoch(1, 1.3, 1.2)]))

@@ -1,5 +1,6 @@
 """Images in, from folders and tables; one bad file never stops the rest."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,44 @@ def test_given_splits_win(home: Home, tmp_path: Path) -> None:
     from_folder(tmp_path / "in", home=home)
 
     assert snapshots.overview(home)["splits"] == {"train": 1, "valid": 1, "test": 1}
+
+
+def test_splits_go_by_their_other_names_and_what_stands_beside_is_told(
+    home: Home, tmp_path: Path
+) -> None:
+    for split, seed in (("train", 1), ("val", 2), ("test", 3)):
+        folder_of(tmp_path / "in" / split, cat=picture(seed))
+    folder_of(tmp_path / "in", spare=picture(4))
+
+    summary = from_folder(tmp_path / "in", home=home)
+
+    assert snapshots.overview(home)["splits"] == {"train": 1, "valid": 1, "test": 1}
+    (note,) = summary.notes
+    assert note.startswith("left out spare: test, train, val hold the splits")
+
+
+def test_a_class_may_be_called_train(home: Home, tmp_path: Path) -> None:
+    root = folder_of(tmp_path / "in", bus=picture(1), train=picture(2))
+
+    from_folder(root, home=home)
+
+    assert list(snapshots.overview(home)["classes"]) == ["bus", "train"]
+
+
+def test_names_that_are_no_utf_8_are_spelt_out(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(picture(1))
+    (folder / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
+
+    summary = from_folder(tmp_path / "in", home=home)
+
+    assert summary.added == 1
+    assert summary.refused[0]["path"].endswith("caf\\xe9/\\xfe.png")
+    assert list(snapshots.overview(home)["classes"]) == ["caf\\xe9"]
 
 
 def test_bad_files_are_refused_one_by_one(home: Home, tmp_path: Path) -> None:
