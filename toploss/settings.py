@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     train_size: Annotated[int, Field(ge=8, le=2048, description="side in pixels")] = 224
     train_batch_size: Annotated[int, Field(ge=2, description="images in a step")] = 32
     train_epochs_head: Annotated[int, Field(ge=0, description="epochs of stage one")] = 4
-    train_epochs_all: Annotated[int, Field(ge=0, description="epochs of stage two")] = 6
+    train_epochs_all: Annotated[int, Field(ge=0, description="epochs of stage two")] = 8
     train_lr: Annotated[
         str, Field(description="`auto` (the rate finder) or stage one's peak rate")
     ] = "auto"

@@ -20,8 +20,9 @@ from training.data import Pictures
 from training.diagnosis import Finding
 from training.diary import Diary
 from training.evidence import Evidence, Scored, dead_share
+from training.folds import HeldOut
 from training.lesson import LOOKED_AT, Learned
-from training.recipe import Place
+from training.recipe import Diverged, Place
 from training.report import Picture
 from training.settlement import Scores
 
@@ -140,20 +141,16 @@ def _scores(
 ) -> tuple[Scores, Scored | None]:
     """Held-out probabilities: by folds for the whole pool, where the plan has them; else by the
     network itself for the validation split."""
+    ids = [row.id for row in snapshot.of_split("valid")]
+    by_valid = Scores(ids=ids, probabilities=found["valid"]), None
     if not plan.fold_count:
-        ids = [row.id for row in snapshot.of_split("valid")]
-        return Scores(ids=ids, probabilities=found["valid"]), None
+        return by_valid
     diary.enter("folds")
-    held_out = folds.score(
-        pictures,
-        [*snapshot.of_split("train"), *snapshot.of_split("valid")],
-        snapshot.labels,
-        plan.but(lr=learned.trained.rate, folds=plan.fold_count),
-        build=learned.build,
-        place=place,
-        made=learned.features,
-        heard=diary.step,
-    )
+    try:
+        held_out = _by_folds(learned, snapshot, pictures, plan, place, diary)
+    except Diverged as exc:  # of one fold's training: the network itself is well
+        log.warning("a fold's training has diverged (%s); the losses are those of valid", exc)
+        return by_valid
     label = {row.id: row.label for row in snapshot.rows}
     places = {name: number for number, name in enumerate(snapshot.labels)}
     truth = np.array([places[label[sample]] for sample in held_out.ids], np.intp)
@@ -163,6 +160,26 @@ def _scores(
         folds=[int(fold) for fold in held_out.folds],
     )
     return scores, Scored(probabilities=held_out.probabilities, truth=truth)
+
+
+def _by_folds(
+    learned: Learned,
+    snapshot: Snapshot,
+    pictures: Pictures,
+    plan: Plan,
+    place: Place,
+    diary: Diary,
+) -> HeldOut:
+    return folds.score(
+        pictures,
+        [*snapshot.of_split("train"), *snapshot.of_split("valid")],
+        snapshot.labels,
+        plan.but(lr=learned.trained.rate, folds=plan.fold_count),
+        build=learned.build,
+        place=place,
+        made=learned.features,
+        heard=diary.step,
+    )
 
 
 def pictured(home: Home, appraisal: Appraisal, snapshot: Snapshot) -> list[Picture]:

@@ -36,7 +36,7 @@ Weights = Annotated[
 Size = Annotated[int | None, _setting("SIZE", "Side of the images in pixels.", "224")]
 BatchSize = Annotated[int | None, _setting("BATCH_SIZE", "Images in a step.", "32")]
 EpochsHead = Annotated[int | None, _setting("EPOCHS_HEAD", "Epochs of stage one.", "4")]
-EpochsAll = Annotated[int | None, _setting("EPOCHS_ALL", "Epochs of stage two.", "6")]
+EpochsAll = Annotated[int | None, _setting("EPOCHS_ALL", "Epochs of stage two.", "8")]
 Rate = Annotated[
     str | None,
     _setting("LR", "The rate finder's, or stage one's peak.", "auto", metavar="auto|X"),

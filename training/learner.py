@@ -21,6 +21,7 @@ from fastai.vision.all import (
 )
 from torch import Tensor, nn
 
+from toploss.errors import BadInput
 from training.memory import exhausted, release
 
 log = logging.getLogger("toploss.run")
@@ -36,6 +37,7 @@ class Parted(Learner):  # type: ignore[misc]  # fastai is untyped
     """
 
     part: int | None = None  # images that go through the network at once; None: the batch
+    alone = True  # no other process trains along
     on_parted: Callable[[int], None] = staticmethod(lambda _: None)  # hears of a smaller part
     network: Callable[[Tensor], Tensor]  # the module, or what wraps it for several processes
 
@@ -66,6 +68,11 @@ class Parted(Learner):  # type: ignore[misc]  # fastai is untyped
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as exc:
             if not exhausted(exc) or size // 2 < FEWEST:
                 raise
+            if not self.alone:  # the others would wait for gradients of parts that they do not have
+                raise BadInput(
+                    f"out of memory with {size} images at once, and several processes cannot take "
+                    "a batch in parts; give a smaller --batch-size"
+                ) from exc
             self.part = math.ceil(size / 2)
             log.warning("out of memory with %d images at once; from now on %d", size, self.part)
             self.on_parted(self.part)

@@ -260,6 +260,7 @@ class _Training:
         else:
             made.unfreeze()
         made.network = self.place.ranks.wrap(self.network)
+        made.alone = self.place.ranks.alone
         return made
 
     def _choose_rate(self, learner: Any) -> None:

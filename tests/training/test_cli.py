@@ -218,6 +218,19 @@ def test_wrong_usage_is_2(toploss: Toploss, command: str, words: str) -> None:
     assert words in last
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--epochs-head -1", "epochs_head -1"),
+        ("--size 1", "between 8 and 2048"),
+        ("--lr nan", "lr nan"),
+        ("--folds 1", "folds 1"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_2(toploss: Toploss, options: str, words: str) -> None:
+    assert words in complaint(toploss("train", *options.split()), 2)
+
+
 def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
     home = learned_home()
     ended = records.listed(home)[0]["id"]
@@ -252,7 +265,6 @@ def test_a_candidate_that_the_gate_refuses_is_3(
     [
         ("train --arch resnet19", ("resnet19", "torchvision")),
         ("train --weights nowhere.pth", ("'nowhere.pth'", "give a .pth")),
-        ("train --size 1", ("size 1", "between 8 and 2048")),
         ("dataset export /nowhere/x.csv", ("'/nowhere/x.csv'", "cannot be written")),
         ("import . --csv nowhere.csv", ("'nowhere.csv'", "name one")),
         ("predict nowhere.png", ("nowhere.png", "check the path")),

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import QUICK
+from tests.toploss import given
 from toploss import models, records, runs, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
@@ -174,6 +175,24 @@ def test_a_run_that_broke_is_resumed_with_the_data_and_settings_it_had(
         resume(broken["id"], home=home)
     with pytest.raises(NotFound):
         resume("nothing", home=home)
+
+
+def test_a_run_that_broke_before_its_first_checkpoint_keeps_its_data(
+    learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = learned_home()
+
+    def break_off(*_: Any, **__: Any) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lesson, "learn", break_off)
+        with pytest.raises(Stop):
+            fit(home=home, **QUICK)
+    broken = records.listed(home)[0]
+    given.sample(home, 99, "red")
+
+    assert resume(broken["id"], home=home).fingerprint == broken["fingerprint"]
 
 
 def test_stage_two_again_from_the_network_that_stage_one_left(
