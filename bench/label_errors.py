@@ -208,7 +208,7 @@ def _held_out(how: str) -> Callable[[DataSet, list[Row]], Judged]:
             rows,
             data.labels,
             data.plan,
-            build=lambda: lesson.build(data.home, data.plan, len(data.labels), threads=threads),
+            build=lambda: lesson.build(data.home, data.plan, data.labels, threads=threads),
             variant=folds.Variant.FULL if how == FULL else folds.Variant.FROZEN,
         )
         return held_out.ids, held_out.probabilities, held_out.votes

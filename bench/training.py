@@ -98,7 +98,7 @@ def _fine_tune(subject: Subject, plan: Plan) -> tuple[Network, float]:
     """Plain fastai's two stages over the same network: as many epochs, its own rates."""
     from fastai.vision.all import CrossEntropyLossFlat, Learner, accuracy
 
-    net = lesson.build(subject.home, plan, len(subject.snapshot.labels), threads=available_cores())
+    net = lesson.build(subject.home, plan, subject.snapshot.labels, threads=available_cores())
     learner = Learner(
         _plain_loaders(subject, plan),
         net,
@@ -245,7 +245,7 @@ def _bare(subject: Subject, plan: Plan) -> float:
 
 
 def _fresh(subject: Subject, plan: Plan) -> Network:
-    return lesson.build(subject.home, plan, len(subject.snapshot.labels), threads=available_cores())
+    return lesson.build(subject.home, plan, subject.snapshot.labels, threads=available_cores())
 
 
 def _memory(folder: Path) -> dict[str, Any]:

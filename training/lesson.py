@@ -1,6 +1,6 @@
 """From a snapshot and a plan to a trained network: what a run does, and what a replay repeats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_tensors
 
-from toploss import network
+from toploss import models, network, records, snapshots
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.network import Network
@@ -67,8 +67,7 @@ def learn(
         BadInput: architecture or weights are not to be had. Diverged. What the follower raises.
     """
     place = place or Place()
-    classes = len(material.labels)
-    net = build(home, plan, classes, threads=threads)
+    net = build(home, plan, material.labels, threads=threads)
     shown = material.pictures.stack(material.valid[:LOOKED_AT])
     dead_before = dead_share(net, shown, material.pictures.how, place.device)
     images = len(material.train) + len(material.valid)
@@ -80,7 +79,7 @@ def learn(
         network=net,
         trained=trained,
         # What an earlier training began with would know what is to be held out.
-        build=partial(build, home, replace(plan, start=None), classes, threads=threads),
+        build=partial(build, home, replace(plan, start=None), material.labels, threads=threads),
         features=made,
         dead_before=dead_before,
     )
@@ -94,20 +93,24 @@ def sweep(
     Raises:
         As `learn`.
     """
-    net = build(home, plan, len(material.labels), threads=threads)
+    net = build(home, plan, material.labels, threads=threads)
     return recipe.sweep(net, material, plan, follower, stage, Place(device=hardware(home)))
 
 
-def build(home: Home, plan: Plan, classes: int, *, threads: int) -> Network:
+def build(home: Home, plan: Plan, labels: Sequence[str], *, threads: int) -> Network:
     """The network that the plan begins with; the random state is seeded.
+
+    Args:
+        labels: the classes, in the order of its outputs.
 
     Raises:
         BadInput.
     """
     randomness.seed(plan.seed, threads)
-    net = network.build(plan.arch, classes, size=plan.size, weights=_weights(home, plan))
+    net = network.build(plan.arch, len(labels), size=plan.size, weights=_weights(home, plan))
     if plan.start is not None:
-        earlier = _fitting(net, load_tensors(home.blobs.get(plan.start)), plan.start)
+        state = load_tensors(home.blobs.get(plan.start))
+        earlier = _fitting(net, state, labels, _learned_by(home, plan.start), plan.start)
         net.load_state_dict(_begun(net.state_dict(), earlier, plan.warm))
     return net
 
@@ -130,17 +133,35 @@ def _weights(home: Home, plan: Plan) -> dict[str, Any] | None:
     return network.read_weights(home.blobs.get(plan.weights), plan.weights)
 
 
-def _fitting(net: Network, state: State, name: str) -> State:
-    """The tensors of an earlier network of ours, fit to be this one's; where it knew another number
-    of classes, the head's last layer is this one's own.
+def _learned_by(home: Home, start: str) -> Sequence[str] | None:
+    """The classes of an earlier network of ours, in the order of its outputs; None: it is neither a
+    version's nor a run's, and nobody has written them down."""
+    kind, name, *_ = start.split("/")
+    if kind not in ("versions", "runs"):
+        return None
+    if kind == "versions":
+        labels: list[str] = models.get(home, name).manifest["labels"]
+        return labels
+    return snapshots.load(home, str(records.show(home, name)["fingerprint"])).labels
+
+
+def _fitting(
+    net: Network, state: State, labels: Sequence[str], theirs: Sequence[str] | None, name: str
+) -> State:
+    """The tensors of an earlier network of ours, fit to be this one's. The head's last layer has a
+    row for each class: those that the earlier one did not know by that name are this one's own.
 
     Raises:
         BadInput: it is of another architecture.
     """
     mine = net.state_dict()
     last = f"head.{len(net.head) - 1}.weight"
-    if last in state and state[last].shape != mine[last].shape:
-        state = {**state, last: mine[last]}
+    if theirs is not None and last in state and state[last].shape[1:] == mine[last].shape[1:]:
+        rows = mine[last].clone()
+        for place, label in enumerate(labels):
+            if label in theirs:
+                rows[place] = state[last][theirs.index(label)]
+        state = {**state, last: rows}
     wrong = [key for key in mine if key not in state or state[key].shape != mine[key].shape]
     if wrong or len(state) != len(mine):
         raise BadInput(

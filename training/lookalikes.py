@@ -37,7 +37,7 @@ def find(home: Home, plan: Plan, heard: Callable[[float], None] = lambda _: None
     if not rows:
         return []
     threads = home.settings.thread_count
-    net = lesson.build(home, plan, classes=2, threads=threads)
+    net = lesson.build(home, plan, labels=["one", "other"], threads=threads)
     made = features.pooled(net, pictures, rows, lesson.hardware(home), heard)
     means = made[:, made.shape[1] // 2 :]  # as measured (docs/data.md); the maxima stand before
     return findings.by_features(home, [row.id for row in rows], means)

@@ -124,7 +124,7 @@ def scored(colours, **options):
         rows,
         labels,
         plan,
-        build=lambda: lesson.build(home, plan, len(labels), threads=1),
+        build=lambda: lesson.build(home, plan, labels, threads=1),
         **options,
     )
 
@@ -153,7 +153,7 @@ def test_an_error_that_a_model_memorises_shows_only_held_out(colours, monkeypatc
     home, labels, rows, wrong, pictures = colours
     monkeypatch.setattr(folds, "L2", 1e-9)
     members = [row for row in rows if row.split != "test"]
-    net = lesson.build(home, Plan.from_settings(home.settings).but(**QUICK), 3, threads=1)
+    net = lesson.build(home, Plan.from_settings(home.settings).but(**QUICK), labels, threads=1)
     made = features.pooled(net, pictures, members, "cpu")
     truth = snapshots.places(members, labels)
     at = [row.id for row in members].index(wrong)
@@ -227,7 +227,7 @@ def test_features_that_are_known_are_not_made_again(colours, monkeypatch):
     without = scored(colours, variant=Variant.FROZEN)
     home, labels, rows, _, pictures = colours
     plan = Plan.from_settings(home.settings).but(**QUICK)
-    net = lesson.build(home, plan, len(labels), threads=1)
+    net = lesson.build(home, plan, labels, threads=1)
     made = features.pooled(net, pictures, [row for row in rows if row.split != "test"], "cpu")
 
     monkeypatch.setattr(folds, "features", None)

@@ -1,6 +1,6 @@
 """What a training begins with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from training import lesson
 from training.data import Pictures, preprocessing
 from training.recipe import Unheard
 from training.run import execute
+
+LABELS = ("blue", "green", "red")
 
 
 @pytest.fixture
@@ -36,8 +38,8 @@ def weights(home: Home) -> str:
     return f"versions/{records.listed(home)[0]['version']}/weights.safetensors"
 
 
-def begun(home: Home, plan: Plan, classes: int = 3) -> dict[str, Any]:
-    return lesson.build(home, plan, classes, threads=1).state_dict()
+def begun(home: Home, plan: Plan, labels: Sequence[str] = LABELS) -> dict[str, Any]:
+    return lesson.build(home, plan, labels, threads=1).state_dict()
 
 
 def of(state: dict[str, Any], part: str) -> list[str]:
@@ -64,13 +66,32 @@ def test_shrink_and_perturb_lies_between_production_and_a_cold_start(
         torch.testing.assert_close(made[key], (production[key] + cold[key]) / 2)
 
 
-def test_with_another_class_the_last_layer_is_new(home: Home, plan: Plan, weights: str) -> None:
-    cold = begun(home, plan, classes=4)
+@pytest.mark.parametrize("start", [Start.SHRINK, None])
+def test_each_class_goes_on_with_what_is_known_of_it(
+    home: Home, plan: Plan, weights: str, start: Start | None
+) -> None:
+    """Two classes have changed places, and one is new."""
+    now = ("green", "blue", "yellow")
+    production, cold = load_tensors(home.blobs.get(weights)), begun(home, plan, now)
 
-    made = begun(home, plan.again(Start.SHRINK, weights), classes=4)
+    made = begun(home, replace(plan, start=weights, warm=start), now)
 
-    assert torch.equal(made["head.6.weight"], cold["head.6.weight"])
-    assert not torch.equal(made["head.2.weight"], cold["head.2.weight"])
+    last, kept = "head.6.weight", 0.5 if start else 1.0
+    for place, label in enumerate(now[:2]):
+        theirs = production[last][LABELS.index(label)]
+        expected = torch.lerp(cold[last][place], theirs, kept)
+        torch.testing.assert_close(made[last][place], expected)
+    assert torch.equal(made[last][2], cold[last][2])
+
+
+def test_with_more_classes_the_new_ones_begin_anew(home: Home, plan: Plan, weights: str) -> None:
+    more = (*LABELS, "yellow")
+
+    made = begun(home, replace(plan, start=weights), more)
+
+    production, cold = load_tensors(home.blobs.get(weights)), begun(home, plan, more)
+    assert torch.equal(made["head.6.weight"][:3], production["head.6.weight"])
+    assert torch.equal(made["head.6.weight"][3], cold["head.6.weight"][3])
 
 
 @pytest.mark.parametrize("start", [Start.SHRINK, Start.FRESH_HEAD])
