@@ -43,6 +43,7 @@ class Plan:
     folds: int | None = None
     start: str | None = None  # path in the storage of a network of ours to go on from
     warm: Start | None = None  # how much of it is taken; None: all, as it is
+    onward: bool = False  # it has come through stage one, which is not done again
     part: int | None = None  # images that go through the network at once; None: the batch
 
     @classmethod
@@ -98,8 +99,12 @@ class Plan:
             weights: path in the storage of production's network.
         """
         if start is not Start.COLD:
-            return replace(self, start=weights, warm=start)
-        return replace(self, start=None, warm=None) if self.warm else self
+            return replace(self, start=weights, warm=start, onward=False)
+        return self.anew()
+
+    def anew(self) -> "Plan":
+        """The same recipe from its very beginning, with nothing of an earlier network."""
+        return replace(self, start=None, warm=None, onward=False)
 
     def equals(self, other: "Plan") -> bool:
         """Whether the other would make the same of the same data. In how many parts a batch went
@@ -156,6 +161,11 @@ class Plan:
         if self.folds is None:
             return 0 if self.from_scratch else FOLDS
         return self.folds
+
+    @property
+    def head_epochs(self) -> int:
+        """Epochs of stage one that are to be done."""
+        return 0 if self.onward else self.epochs_head
 
     @property
     def from_scratch(self) -> bool:

@@ -174,7 +174,7 @@ def _by_folds(
         pictures,
         [*snapshot.of_split("train"), *snapshot.of_split("valid")],
         snapshot.labels,
-        plan.but(lr=learned.trained.rate, folds=plan.fold_count),
+        plan.anew().but(lr=learned.trained.rate, folds=plan.fold_count),
         build=learned.build,
         place=place,
         made=learned.features,

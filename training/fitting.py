@@ -45,6 +45,8 @@ def fit(
     memory.keep_freed()
     plan = Plan.from_settings(home.settings) if start is None else _from_stage(home, start)
     plan = plan.but(**settings).stored(home)
+    if settings.get("epochs_head") is not None:
+        plan = replace(plan, onward=False)  # more of stage one is what was asked for
     lease = runs.start(home, plan, owner=identity(), actor=actor, promote=promote)
     return execute(home, lease, watch=watch)
 
@@ -81,7 +83,7 @@ def _from_stage(home: Home, start: str) -> Plan:
         )
     plan = Plan.from_json(run["settings"])
     rate = plan.lr or (run["finder"] or {}).get("chosen") or FALLBACK_RATE
-    return replace(plan, start=kept, epochs_head=0, lr=rate)
+    return replace(plan, start=kept, warm=None, onward=True, lr=rate)
 
 
 def assist(home: Home) -> None:

@@ -1,7 +1,7 @@
 """From a snapshot and a plan to a trained network: what a run does, and what a replay repeats."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,7 @@ def learn(
         network=net,
         trained=trained,
         # What an earlier training began with would know what is to be held out.
-        build=partial(build, home, replace(plan, start=None), material.labels, threads=threads),
+        build=partial(build, home, plan.anew(), material.labels, threads=threads),
         features=made,
         dead_before=dead_before,
     )

@@ -175,7 +175,7 @@ class _Training:
         with tempfile.TemporaryDirectory() as scratch:
             self.scratch = Path(scratch)
             in_one = self.moment is None or self.moment.stage == STAGE_ONE
-            if in_one and (self.plan.epochs_head or self.plan.lr is None):
+            if in_one and (self.plan.head_epochs or self.plan.lr is None):
                 self._stage_one(made)
                 self.keeper.stage(STAGE_ONE, self.network)
             self._stage_two()
@@ -202,7 +202,7 @@ class _Training:
         learner = self._learner(frozen=frozen)
         if self.moment is None:
             self._choose_rate(learner)
-        self._fit(learner, STAGE_ONE, self.plan.epochs_head, self.trained.rate, self._plain)
+        self._fit(learner, STAGE_ONE, self.plan.head_epochs, self.trained.rate, self._plain)
 
     def _on_features(self, made: Features | None) -> None:
         """Stage one where the body is never run but once."""
@@ -229,7 +229,7 @@ class _Training:
                 logits = head(plain.to(self.place.device)).float().cpu().numpy()
             return self._measured(softmax(logits))
 
-        self._fit(of_head, STAGE_ONE, self.plan.epochs_head, self.trained.rate, judged)
+        self._fit(of_head, STAGE_ONE, self.plan.head_epochs, self.trained.rate, judged)
         self.place.ranks.agree(head)
 
     def _stage_two(self) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,9 @@ def test_a_retraining_begins_as_it_is_asked_to(plan):
     assert warm.again(Start.SHRINK, "y").start == "y"
     assert warm.again(Start.COLD, "y") == plan
     assert plan.again(Start.COLD, "y") == plan
+    onward = replace(plan, start="runs/x/stage-1.safetensors", onward=True)
+    assert onward.head_epochs == 0
+    assert onward.again(Start.COLD, "y") == plan
 
 
 def test_plans_that_differ_in_the_parts_of_a_batch_alone_make_the_same(plan):
