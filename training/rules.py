@@ -24,6 +24,7 @@ LEARNED = 0.5  # of guessing's loss: more is left on plain training images, so l
 RISE = 0.1  # of valid loss over its lowest, as a share of that, on endlessly many images
 LEAST_RISE = 0.05  # of guessing's loss: less is nothing to worry about
 DEAD = 0.1  # share of channels
+WAKING = 50  # steps from scratch, about; healthy trainings of 93 had none left
 LESS = 8  # times fewer images than the commonest class
 WRONG = 0.04  # share of labels
 FEWEST_SCORED = 100  # held-out images: with fewer, label noise cannot be judged
@@ -189,13 +190,18 @@ def dead_filters(evidence: Evidence) -> Judged:
         return _unknown("Dead channels were not counted.")
     words = f"{evidence.dead:.1%} of the body's channels are above zero on no image"
     numbers: Numbers = {"dead": evidence.dead}
-    # Random weights have dead channels, too, which a training may wake: there it has done nothing
-    # wrong while they are no more than before. Those of pretrained weights stay.
+    # Random weights have dead channels, too, a fifth of a resnet18's: a training wakes them all,
+    # unless they die again. Those of pretrained weights stay.
     before = evidence.dead_before or 0.0
-    known = max(0.0, before - DEAD) if evidence.from_scratch else before
+    known = 0.0 if evidence.from_scratch else before
+    steps = len(evidence.trained.losses)
+    asleep = evidence.from_scratch and steps < WAKING and DEAD < evidence.dead <= before
     if evidence.dead_before is not None:
         words += f" ({evidence.dead_before:.1%} before the training)"
         numbers["before"] = evidence.dead_before
+    if asleep:
+        words += f", and {steps} steps are too few to wake what was dead at random"
+        return Verdict.CANNOT_TELL, f"{words}.", numbers
     return Verdict.FOUND if evidence.dead > known + DEAD else Verdict.CLEAR, f"{words}.", numbers
 
 

@@ -236,8 +236,11 @@ def test_dead_channels_of_pretrained_weights_are_theirs() -> None:
 
     assert of("dead_filters", as_they_came).verdict is Verdict.CLEAR
     # Random weights have some as well, and a training at a good rate wakes them.
-    scratch = replace(as_they_came, from_scratch=True)
+    scratch = replace(as_they_came, from_scratch=True, trained=trained(losses=[1.0] * 93))
     assert of("dead_filters", scratch).verdict is Verdict.FOUND
+    # After a few steps nothing can be said of them.
+    short = replace(as_they_came, from_scratch=True, dead=0.17)
+    assert of("dead_filters", short).verdict is Verdict.CANNOT_TELL
 
 
 def test_imbalance_says_whether_it_does_harm() -> None:
