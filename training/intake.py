@@ -164,13 +164,15 @@ def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
 
 
 def _split_folders(root: Path) -> dict[Path, Split]:
-    """The folders that hold the classes of a split. A class may be called `train`: it has no
-    folders of its own."""
-    return {
+    """The folders that hold the classes of a split, train's first: what comes first decides where
+    the same bytes belong. A class may be called `train`: it has no folders of its own."""
+    found = {
         folder: SPLIT_NAMES[folder.name.lower()]
         for folder in sorted(_folders(root))
         if folder.name.lower() in SPLIT_NAMES and any(True for _ in _folders(folder))
     }
+    order = list(Split)
+    return dict(sorted(found.items(), key=lambda entry: order.index(entry[1])))
 
 
 def _beside(root: Path) -> list[str]:

@@ -60,7 +60,7 @@ def test_splits_go_by_their_other_names_and_what_stands_beside_is_told(
 
     assert snapshots.overview(home)["splits"] == {"train": 1, "valid": 1, "test": 1}
     (note,) = summary.notes
-    assert note.startswith("left out spare: test, train, val hold the splits")
+    assert note.startswith("left out spare: train, val, test hold the splits")
 
 
 def test_a_class_may_be_called_train(home: Home, tmp_path: Path) -> None:
