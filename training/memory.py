@@ -8,8 +8,15 @@ from typing import Any
 
 import torch
 
-# As PyTorch, oneDNN and the C++ library say that there is no memory left.
-EXHAUSTED = ("can't allocate memory", "out of memory", "create a primitive", "bad_alloc")
+# As PyTorch, its parallel kernels, oneDNN and the C++ library say that there is no memory left.
+EXHAUSTED = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "create a primitive",
+    "bad_alloc",
+)
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
@@ -30,7 +37,7 @@ def keep_freed() -> None:
 
 def exhausted(exc: BaseException) -> bool:
     """Whether the error says that memory ran out, on a GPU or, in PyTorch's words, on the CPU."""
-    words = str(exc)
+    words = str(exc).lower()
     known = isinstance(exc, torch.OutOfMemoryError | MemoryError)
     return known or any(hint in words for hint in EXHAUSTED)
 
