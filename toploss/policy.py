@@ -58,7 +58,8 @@ def due(home: Home, *, now: float | None = None) -> Due:
             False,
             f"the last run ended {rested:.0f} s ago, of {settings.retrain_cooldown_s:g} s rest",
         )
-    elif last and last.state != "succeeded" and touched <= (last.started_at or last.created_at):
+    elif last and touched <= (last.started_at or last.created_at):
+        # One that succeeded leaves as changed only what waits, as a class of a single image.
         verdict, why = (
             False,
             f"the last run on these data {last.state}; change them, or ask for one",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from toploss.blobs import sha256
 from toploss.errors import BadData, Broken, NotFound
 from toploss.home import Home
 from toploss.quarantine import TAKES_PART
-from toploss.schema import class_events, classes, sample_events, samples, snapshots
+from toploss.schema import class_events, classes, sample_events, samples, snapshots, versions
+
+log = logging.getLogger("toploss.run")
 
 # A class needs as many training images to be learned at all.
 FEWEST_TRAINING = 2
@@ -58,14 +61,26 @@ def freeze(home: Home) -> Snapshot:
     """Freeze today's active samples, without the quarantined, and keep the snapshot. Equal data
     share one.
 
+    A class that no version knows waits, with a warning, until it has enough training images: a
+    beginning of it must not hold up the others.
+
     Raises:
         BadData: when they cannot be trained on.
     """
     with home.db.read() as connection:
         ids = {row.name: row.id for row in connection.execute(select(classes))}
+        learned = connection.execute(select(versions.c.class_ids)).scalars()
+        known = {class_id for each in learned for class_id in each}
         rows = taking_part(connection)
     counts = _counted(rows)
-    _check(counts)
+    waiting = {
+        label: _too_few(label, counts) for label in _scarce(counts) if ids[label] not in known
+    }
+    rows = tuple(row for row in rows if row.label not in waiting)
+    counts = _counted(rows)
+    _check(counts, waiting)
+    for why in waiting.values():
+        log.warning("left out until there are more: %s", why)
     content = _written(rows)
     labels = tuple(sorted({row.label for row in rows}))
     snapshot = Snapshot(
@@ -209,25 +224,34 @@ def export(home: Home) -> str:
     return out.getvalue()
 
 
-def _check(counts: dict[str, dict[str, int]]) -> None:
+def _check(counts: dict[str, dict[str, int]], waiting: dict[str, str]) -> None:
     labels = {label for by_label in counts.values() for label in by_label}
-    remedy = "import more images, or exclude those of the class"
     if len(labels) < 2:
+        short = "".join(f"; {why}" for why in waiting.values())
         raise BadData(
-            f"the data set has {len(labels)} classes with images, a classifier needs 2; "
-            "import some with `toploss import FOLDER`"
+            f"{len(labels)} of {len(labels) + len(waiting)} classes have images enough, and a "
+            f"classifier needs 2{short}; import some with `toploss import FOLDER`"
         )
-    for label in sorted(labels):
-        number = counts["train"].get(label, 0)
-        if number < FEWEST_TRAINING:
-            together = sum(by_label.get(label, 0) for by_label in counts.values())
-            raise BadData(
-                f"class {label!r} has {together} image{'s' * (together != 1)}, {number} of them "
-                f"for training, and needs {FEWEST_TRAINING} there; {remedy}"
-            )
+    for label in _scarce(counts):
+        remedy = "import more images, or exclude those of the class"
+        raise BadData(f"{_too_few(label, counts)}; {remedy}")
     for split in ("valid", "test"):
         if not counts[split]:
             raise BadData(f"no image has fallen into the {split} split; import more images")
+
+
+def _scarce(counts: dict[str, dict[str, int]]) -> list[str]:
+    """The classes with too few training images to be learned."""
+    labels = {label for by_label in counts.values() for label in by_label}
+    return sorted(label for label in labels if counts["train"].get(label, 0) < FEWEST_TRAINING)
+
+
+def _too_few(label: str, counts: dict[str, dict[str, int]]) -> str:
+    together = sum(by_label.get(label, 0) for by_label in counts.values())
+    return (
+        f"class {label!r} has {together} image{'s' * (together != 1)}, "
+        f"{counts['train'].get(label, 0)} of them for training, and needs {FEWEST_TRAINING} there"
+    )
 
 
 def _counted(rows: tuple[Row, ...]) -> dict[str, dict[str, int]]:

@@ -123,8 +123,8 @@ def test_a_snapshot_that_is_gone_is_told(home):
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
-        ([], "has 0 classes with images, a classifier needs 2"),
-        ([("cat", "train")] * 5, "has 1 classes"),
+        ([], "0 of 0 classes have images enough, and a classifier needs 2"),
+        ([("cat", "train")] * 5, "1 of 1 classes have images enough"),
         (
             [("cat", "train")] * 5 + [("dog", "train")],
             "'dog' has 1 image, 1 of them for training, and needs 2",
@@ -151,6 +151,31 @@ def test_what_cannot_be_trained_on_is_told(home, entries, says):
         snapshots.freeze(home)
 
     assert "; " in str(caught.value)
+
+
+def test_a_beginning_of_a_class_holds_up_no_other(home, caplog):
+    given.two_classes(home)
+    before = snapshots.freeze(home)
+    added = [given.sample(home, 90 + number, "cow", Split.TRAIN) for number in range(2)]
+    decisions.decide(home, added[1].id, "exclude", revision=1, actor="ann")
+
+    assert snapshots.freeze(home) == before
+    assert "left out until there are more: class 'cow' has 1 image, 1 of them" in caplog.text
+
+    decisions.decide(home, added[1].id, "confirm", revision=2, actor="ann")
+    assert snapshots.freeze(home).labels == ("cat", "cow", "dog")
+
+
+def test_a_class_that_a_version_knows_is_not_lost_in_silence(home):
+    added = given.two_classes(home)
+    given.version(home, "cat", "dog")
+    given.sample(home, 90, "cow", Split.TRAIN)
+    given.sample(home, 91, "cow", Split.TRAIN)
+    for number in (0, 1):
+        decisions.decide(home, added[number].id, "exclude", revision=1, actor="ann")
+
+    with pytest.raises(BadData, match="'cat' has 2 images, 0 of them for training"):
+        snapshots.freeze(home)
 
 
 def test_a_class_name_that_went_to_another_class_settles_all_the_same(home):
