@@ -163,7 +163,11 @@ def _stage_one(subject: Subject, seeds: tuple[int, ...]) -> dict[str, Any]:
         for name, cache in (("cached", True), ("uncached", False)):
             net = _fresh(subject, plan)
             ours = replace(plan, cache=cache)
-            took(name, net, lambda: recipe.train(net, subject.material, ours, Unheard()))  # noqa: B023 — called at once
+            took(
+                name,
+                net,
+                lambda: recipe.train(net, subject.material, ours, Unheard(), sweep_anyway=False),  # noqa: B023 — called at once
+            )
         net = _fresh(subject, plan)
         learner = Learner(
             _plain_loaders(subject, plan),

@@ -230,7 +230,7 @@ def _check(counts: dict[str, dict[str, int]], waiting: dict[str, str]) -> None:
         short = "".join(f"; {why}" for why in waiting.values())
         raise BadData(
             f"{len(labels)} of {len(labels) + len(waiting)} classes have images enough, and a "
-            f"classifier needs 2{short}; import some with `toploss import FOLDER`"
+            f"classifier needs 2{short}; import more images with `toploss import FOLDER`"
         )
     for label in _scarce(counts):
         remedy = "import more images, or exclude those of the class"

@@ -240,7 +240,7 @@ def _by_recipes(pool: _Pool, masks: Sequence[Mask]) -> Iterator[_Judged]:
         )
         net, device = pool.build(), pool.place.device
         progress = Progress(pool.plan, pool.heard, part=number, parts=len(masks))
-        recipe.train(net, material, pool.plan, progress, place=pool.place)
+        recipe.train(net, material, pool.plan, progress, place=pool.place, sweep_anyway=False)
         made = features.pooled(net, pool.pictures, pool.rows, device, progress.after)
         with torch.inference_mode():
             logits = net.head(torch.from_numpy(made[held]).to(device)).float().cpu().numpy()

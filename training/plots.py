@@ -89,8 +89,8 @@ def accuracies(trained: Trained) -> str:
     return _by_epoch(history, y, lines, "Accuracy after every epoch")
 
 
-def sweep(finder: Finder) -> str:
-    """The loss over the learning rate, with what was suggested and what was chosen."""
+def sweep(finder: Finder, rate: float) -> str:
+    """The loss over the learning rate, with what was suggested, and the rate that was used."""
     curve = [(r, v) for r, v in zip(finder.rates, finder.losses, strict=True) if isfinite(v)]
     if not curve:
         return ""  # it diverged at its first step
@@ -99,7 +99,8 @@ def sweep(finder: Finder) -> str:
     x = Axis(name="learning rate", low=finder.rates[0], high=finder.rates[-1], log=True)
     y = Axis(name="loss (nats, smoothed)", low=0.9 * min(loss for _, loss in curve), high=top)
     marks = [_upright(x, rate, "hint") for rate in finder.suggestions.values()]
-    marks.append(_upright(x, finder.chosen, "chosen", f"chosen {finder.chosen:.1e}"))
+    how = "chosen" if rate == finder.chosen else "given"
+    marks.append(_upright(x, rate, "chosen", f"{how} {rate:.1e}"))
     inside = _curve(x, y, Line(name="loss", kind="valid", points=curve), marked=False)
     return _chart(x, y, inside + "".join(marks), "Loss over the learning rate")
 

@@ -103,6 +103,7 @@ def train(
     keeper: Keeper | None = None,
     place: Place | None = None,
     made: Features | None = None,
+    sweep_anyway: bool = True,
 ) -> Trained:
     """Train the network in place by both stages, or go on where the keeper says it stood.
 
@@ -111,13 +112,15 @@ def train(
 
     Args:
         made: what `frozen_features` made of the material by this network, if that is known.
+        sweep_anyway: where a rate is given, sweep all the same if it takes a second, as it does on
+            features: the rate is judged by the curve.
 
     Raises:
         Diverged: a loss is not finite.
         Whatever the follower raises.
     """
     training = _Training(network, material, plan, follower, keeper or Forgetful(), place or Place())
-    return training.run(made)
+    return training.run(made, sweep_anyway)
 
 
 def sweep(
@@ -171,12 +174,12 @@ class _Training:
         # and few, and their statistics drift (measured: docs/benchmarks.md).
         network.fix_statistics(not plan.from_scratch)
 
-    def run(self, made: Features | None) -> Trained:
+    def run(self, made: Features | None, sweep_anyway: bool) -> Trained:
         with tempfile.TemporaryDirectory() as scratch:
             self.scratch = Path(scratch)
             in_one = self.moment is None or self.moment.stage == STAGE_ONE
             if in_one and (self.plan.head_epochs or self.plan.lr is None):
-                self._stage_one(made)
+                self._stage_one(made, sweep_anyway)
                 self.keeper.stage(STAGE_ONE, self.network)
             self._stage_two()
             self.keeper.stage(STAGE_TWO, self.network)
@@ -187,24 +190,24 @@ class _Training:
             self.scratch = Path(scratch)
             if stage == 1:
                 self.plan = replace(self.plan, epochs_head=0)
-            self._stage_one(None)
+            self._stage_one(None, False)
             if stage == 2:
-                self._choose_rate(self._learner(frozen=False))
+                self._sweep(self._learner(frozen=False))
         assert self.trained.finder is not None
         return self.trained.finder
 
-    def _stage_one(self, made: Features | None) -> None:
+    def _stage_one(self, made: Features | None, sweep_anyway: bool) -> None:
         images = len(self.material.train) + len(self.material.valid)
         frozen = not self.plan.from_scratch
         if frozen and self.plan.cache and features.fit_in_memory(self.network, images):
-            self._on_features(made)
+            self._on_features(made, sweep_anyway)
             return
         learner = self._learner(frozen=frozen)
-        if self.moment is None:
-            self._choose_rate(learner)
+        if self.moment is None and self.plan.lr is None:
+            self._sweep(learner)
         self._fit(learner, STAGE_ONE, self.plan.head_epochs, self.trained.rate, self._plain)
 
-    def _on_features(self, made: Features | None) -> None:
+    def _on_features(self, made: Features | None, sweep_anyway: bool) -> None:
         """Stage one where the body is never run but once."""
         from training import learner
 
@@ -220,7 +223,8 @@ class _Training:
             [list(head.parameters())],
             scratch=self.scratch,
         )
-        self._choose_rate(of_head)
+        if self.plan.lr is None or sweep_anyway:
+            self._sweep(of_head)
         plain = torch.from_numpy(made[: min(PLAIN_IMAGES, len(self.material.train))])
 
         def judged() -> tuple[float, float]:
@@ -263,13 +267,13 @@ class _Training:
         made.alone = self.place.ranks.alone
         return made
 
-    def _choose_rate(self, learner: Any) -> None:
-        if self.plan.lr is not None:
-            return
+    def _sweep(self, learner: Any) -> None:
+        """Find the rate; one that was given stays."""
         self.follower.stage(FINDER, 0, "sweep")
         randomness.seed_epoch(self.plan.seed, FINDER, 0, learner.dls, self.place.ranks.rank)
         found = find_rate(learner, self.follower.step, self.place.ranks)
-        self.trained.finder, self.trained.rate = found, found.chosen
+        self.trained.finder = found
+        self.trained.rate = self.plan.lr or found.chosen
         self.follower.finder(found)
 
     def _fit(

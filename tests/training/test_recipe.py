@@ -92,9 +92,20 @@ def test_the_head_learns_first_and_then_all_layers(learned_home: Callable[..., H
     assert moved(states["stage-1"], states["stage-2"], "body") == {True}
     assert notes.stages == [
         ("features", 0, ""),
+        ("lr-find", 0, "sweep"),
+        *[told for told in notes.stages if told[0] == "found"],
         ("stage-1", 1, "4.0e-03"),
         ("stage-2", 1, "slice(4.0e-06, 1.3e-03)"),
     ]
+
+
+def test_a_rate_that_was_given_is_shown_on_the_curve_and_stays(
+    learned_home: Callable[..., Home],
+) -> None:
+    trained, _ = train(learned_home(), build(), Notes(), lr=7e-2)
+
+    assert trained.finder is not None
+    assert trained.rate == 7e-2 != trained.finder.chosen
 
 
 def test_from_scratch_nothing_is_frozen(learned_home: Callable[..., Home]) -> None:

@@ -234,6 +234,16 @@ def test_an_erased_picture_is_gone_with_all_that_was_told_of_it(make: Make) -> N
     assert artifact.without_picture(page, "c" * 64) == page
 
 
+def test_a_rate_that_was_given_is_marked_beside_the_finders(make: Make) -> None:
+    contents = make()
+    page = report.page(replace(contents, trained=replace(contents.trained, rate=8e-3)))
+
+    assert "given 8.0e-03" in page
+    assert re.search(
+        r"Given: <strong>8.0e-03</strong>; the finder would have chosen\s+1.0e-03", page
+    )
+
+
 @pytest.mark.parametrize(
     "history",
     [
