@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import training
 from tests.conftest import COLOURS, QUICK, coloured
 from toploss import artifact, engine, losses, models, network, records, runs, samples, snapshots
-from toploss.errors import BadData, BadInput, Cancelled, Fenced, Refused
+from toploss.errors import BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.preprocess import Limits, decode
