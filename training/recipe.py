@@ -166,9 +166,6 @@ class _Training:
         self.moment = keeper.last()
         self.trained = self.moment.trained if self.moment else Trained(part=plan.part)
         self.trained.rate = plan.lr or self.trained.rate
-        if place.device == "cuda":
-            # What its tensor cores read fastest. PyTorch's types do not know the argument alone.
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.to(place.device)
         # What pretrained weights were learned with is right for them: batches of ours are small
         # and few, and their statistics drift (measured: docs/benchmarks.md).
