@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from toploss import architectures, artifact, records, runs, snapshots
 from toploss.engine import Engine
 from toploss.errors import BadData, BadInput, Cancelled, Fenced, ToplossError
@@ -113,7 +115,8 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     )
     ranks.leave()
     place = replace(place, ranks=ranks.ALONE)
-    found = appraise(learned, snapshot, pictures, plan, place, diary)
+    with threadpool_limits(threads):  # NumPy's and SciPy's take every core of the machine
+        found = appraise(learned, snapshot, pictures, plan, place, diary)
     runs.note(home, lease, diagnosis=found.told()["diagnosis"])
 
     diary.enter("export")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from threadpoolctl import threadpool_info
 
 import training
 from tests.conftest import COLOURS, QUICK, coloured
@@ -19,6 +20,7 @@ from toploss.plan import Plan
 from toploss.preprocess import Limits, decode
 from toploss.processes import identity
 from toploss.runs import Lease
+from toploss.settings import read_settings
 from toploss.splits import Split
 from training import checkpoints
 from training.run import Result
@@ -205,6 +207,25 @@ def test_one_training_at_a_time(learned_home: Callable[..., Home]) -> None:
 
     with pytest.raises(Refused, match=lease.run):
         training.fit(home=home, **QUICK)
+
+
+def test_the_linear_algebra_keeps_to_the_threads_of_the_settings(
+    learned_home: Callable[..., Home],
+) -> None:
+    """What is measured after the training is NumPy's and SciPy's work, and those ask nobody."""
+    home = learned_home()
+    home = Home.open(read_settings(home=home.settings.home, threads=1))
+    seen: list[int] = []
+
+    def watch(stage: str, _done: float) -> None:
+        if stage == "diagnose":
+            pools = threadpool_info()
+            seen.extend(pool["num_threads"] for pool in pools if pool["user_api"] == "blas")
+
+    training.fit(home=home, promote=False, watch=watch, **QUICK)
+
+    assert seen
+    assert set(seen) == {1}
 
 
 def test_a_cancelled_run_stops_and_leaves_no_version(learned_home: Callable[..., Home]) -> None:
