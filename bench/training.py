@@ -98,7 +98,7 @@ def _fine_tune(subject: Subject, plan: Plan) -> tuple[Network, float]:
     """Plain fastai's two stages over the same network: as many epochs, its own rates."""
     from fastai.vision.all import CrossEntropyLossFlat, Learner, accuracy
 
-    net = lesson.build(subject.home, plan, subject.snapshot.labels, threads=available_cores())
+    net = _plain(_fresh(subject, plan))
     learner = Learner(
         _plain_loaders(subject, plan),
         net,
@@ -168,7 +168,7 @@ def _stage_one(subject: Subject, seeds: tuple[int, ...]) -> dict[str, Any]:
                 net,
                 lambda: recipe.train(net, subject.material, ours, Unheard(), sweep_anyway=False),  # noqa: B023 — called at once
             )
-        net = _fresh(subject, plan)
+        net = _plain(_fresh(subject, plan))
         learner = Learner(
             _plain_loaders(subject, plan),
             net,
@@ -246,6 +246,12 @@ def _bare(subject: Subject, plan: Plan) -> float:
         for images, _ in dls.valid:
             net(torch.Tensor(images))
     return time.monotonic() - began
+
+
+def _plain(net: Network) -> Network:
+    """With its weights laid out as PyTorch does by itself: ours lie channels last."""
+    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return net
 
 
 def _fresh(subject: Subject, plan: Plan) -> Network:
