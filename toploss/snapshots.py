@@ -237,7 +237,10 @@ def _check(counts: dict[str, dict[str, int]], waiting: dict[str, str]) -> None:
         raise BadData(f"{_too_few(label, counts)}; {remedy}")
     for split in ("valid", "test"):
         if not counts[split]:
-            raise BadData(f"no image has fallen into the {split} split; import more images")
+            raise BadData(
+                f"no image is in the {split} split; import more images, and where splits come with "
+                f"the data (folders or a column) give some of them as {split}"
+            )
 
 
 def _scarce(counts: dict[str, dict[str, int]]) -> list[str]:

@@ -126,10 +126,13 @@ def cancel(run: RunId) -> Answer:
 @command(runs, "resume")
 def resume_run(run: RunId) -> Answer:
     """Go on with a run that failed or was stopped, from its last checkpoint, here and now."""
-    from training.commands_train import answered, bar
+    from toploss.home import Home
+    from training.commands_train import answered, assist_the_first, bar
     from training.fitting import resume
 
-    return answered(resume(run, watch=bar()))
+    home = Home.open()
+    assist_the_first(home)
+    return answered(resume(run, home=home, watch=bar()))
 
 
 @command(runs, "replay")

@@ -98,9 +98,7 @@ def train(
 ) -> Answer:
     """Train once, here and now: freeze the data, two stages, publish, ask the gate."""
     from toploss.home import Home
-    from training import ranks
-    from training.fitting import assist, fit
-    from training.lesson import hardware
+    from training.fitting import fit
 
     settings: dict[str, Any] = {
         "arch": arch,
@@ -117,11 +115,21 @@ def train(
         "cache": cache,
     }
     home = Home.open()
+    assist_the_first(home)
+    result = fit(home=home, start=start, promote=not no_promote, watch=bar(), **settings)
+    return answered(result)
+
+
+def assist_the_first(home: Any) -> None:
+    """Of processes that train together, all but the first train along as it says, and end here: it
+    alone has something to say."""
+    from training import ranks
+    from training.fitting import assist
+    from training.lesson import hardware
+
     if not ranks.join(hardware(home)).first:
         assist(home)
-        raise typer.Exit  # the first process alone has something to say
-    result = fit(home=home, start=start, promote=not no_promote, watch=bar(), **settings)
-    return answered(result, promote=not no_promote)
+        raise typer.Exit
 
 
 @command(top, "lr-find")
@@ -170,9 +178,9 @@ def lr_find(
     return Answer({"stage": stage, "curve": str(out), **vars(found)}, text)
 
 
-def answered(result: Any, *, promote: bool = True) -> Answer:
-    """How a run ended, for programs and for people; refused, when the gate said no."""
-    if result.gate["promoted"] or not promote:
+def answered(result: Any) -> Answer:
+    """How a run ended, for programs and for people; refused, when it was not promoted as wanted."""
+    if result.gate["promoted"] or not result.gate["wanted"]:
         return Answer(vars(result), _told(result))
     complaint = (
         f"version {result.version} was {result.gate['outcome']}; "

@@ -48,7 +48,7 @@ class Result:
     metrics: dict[str, dict[str, float]]
     history: list[dict[str, Any]]
     diagnosis: list[dict[str, Any]]  # every rule's finding
-    gate: dict[str, Any]  # the judgement, with `promoted` and `generation`
+    gate: dict[str, Any]  # the judgement, with `wanted`, `promoted` and `generation`
 
 
 def execute(

@@ -86,7 +86,7 @@ def _verdict(
     wanted: bool,
 ) -> dict[str, Any]:
     """The judgement, and what followed from it: the alias is moved, or why not."""
-    verdict = judgement.as_json() | {"promoted": False, "generation": None}
+    verdict = judgement.as_json() | {"wanted": wanted, "promoted": False, "generation": None}
     if not gate.promotes(judgement, home.settings.gate_cannot_tell):
         return verdict | {"outcome": "not promoted: the gate said no"}
     if not wanted:

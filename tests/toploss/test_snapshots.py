@@ -135,11 +135,11 @@ def test_a_snapshot_that_is_gone_is_told(home):
         ),
         (
             [("cat", "train"), ("dog", "train")] * 3 + [("cat", "test")],
-            "no image has fallen into the valid split",
+            "no image is in the valid split",
         ),
         (
             [("cat", "train"), ("dog", "train")] * 3 + [("cat", "valid")],
-            "no image has fallen into the test split",
+            "no image is in the test split",
         ),
     ],
 )

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import training
 from tests.conftest import QUICK
-from toploss import snapshots
+from toploss import records, snapshots
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.plan import Plan
@@ -22,28 +24,52 @@ from training.ranks import Ranks
 
 def test_two_processes_come_to_the_accuracy_of_one(learned_home: Callable[..., Home]) -> None:
     home = learned_home(threads=1)
-    tools = Path(sys.executable).parent
     searched = {**QUICK, "lr": "auto"}  # by both, who must come to one rate
     options = [
         part
         for key, value in searched.items()
         for part in (f"--{key.replace('_', '-')}", str(value))
     ]
+
+    result = together(home, "train", *options, "--no-promote")
+
+    assert len(result["history"]) == 5
+    assert result["metrics"]["test"]["accuracy"] >= 0.9  # one process: 1.0 on these colours
+
+
+@pytest.mark.slow
+def test_two_processes_resume_what_one_began(learned_home: Callable[..., Home]) -> None:
+    home = learned_home(threads=1)
+
+    def watch(stage: str, _done: float) -> None:
+        if stage == "stage-2":
+            raise RuntimeError("the lights went out")
+
+    with pytest.raises(RuntimeError):
+        training.fit(home=home, promote=False, watch=watch, **QUICK)
+    run = records.listed(home)[0]["id"]
+
+    result = together(home, "runs", "resume", run)
+
+    assert result["run"] == run
+    assert result["metrics"]["test"]["accuracy"] >= 0.9
+
+
+def together(home: Home, *command: str) -> Any:
+    """What the first of two processes says."""
+    tools = Path(sys.executable).parent
     done = subprocess.run(
         [
             *(str(tools / "torchrun"), "--standalone", "--nproc-per-node", "2", "--no-python"),
-            *(str(tools / "toploss"), "train", *options, "--no-promote", "--json"),
+            *(str(tools / "toploss"), *command, "--json"),
         ],
         env=os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr[-4000:]
-    result = json.loads(done.stdout)  # one process alone has spoken
-    assert len(result["history"]) == 5
-    assert result["metrics"]["test"]["accuracy"] >= 0.9  # one process: 1.0 on these colours
+    return json.loads(done.stdout)  # one process alone has spoken
 
 
 def test_each_process_takes_its_share_of_every_batch(learned_home: Callable[..., Home]) -> None:
