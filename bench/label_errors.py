@@ -207,9 +207,8 @@ def _held_out(how: str) -> Callable[[DataSet, list[Row]], Judged]:
             data.pictures,
             rows,
             data.labels,
-            data.plan,
+            data.plan.but(full_folds=how == FULL),
             build=lambda: lesson.build(data.home, data.plan, data.labels, threads=threads),
-            variant=folds.Variant.FULL if how == FULL else folds.Variant.FROZEN,
         )
         return held_out.ids, held_out.probabilities, held_out.votes
 

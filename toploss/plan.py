@@ -41,6 +41,7 @@ class Plan:
     # For held-out losses of the whole pool; 0: validation losses only; None: 5 where a pretrained
     # body makes them cheap, else 0.
     folds: int | None = None
+    full_folds: bool | None = None  # the whole recipe for each fold; None: from scratch alone
     start: str | None = None  # path in the storage of a network of ours to go on from
     warm: Start | None = None  # how much of it is taken; None: all, as it is
     onward: bool = False  # it has come through stage one, which is not done again
@@ -62,6 +63,7 @@ class Plan:
             balance=settings.train_balance,
             cache=settings.train_cache,
             folds=settings.train_folds,
+            full_folds=settings.train_full_folds,
         )
 
     @classmethod
@@ -159,8 +161,13 @@ class Plan:
     def fold_count(self) -> int:
         """How many folds there are; 0: none."""
         if self.folds is None:
-            return 0 if self.from_scratch else FOLDS
+            return FOLDS if self.full_folds or not self.from_scratch else 0
         return self.folds
+
+    @property
+    def trains_folds(self) -> bool:
+        """Whether each fold is judged by the whole recipe: a random body's features say little."""
+        return self.from_scratch if self.full_folds is None else self.full_folds
 
     @property
     def head_epochs(self) -> int:

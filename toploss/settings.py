@@ -97,6 +97,13 @@ class Settings(BaseSettings):
             "pretrained body makes them cheap",
         ),
     ] = None
+    train_full_folds: Annotated[
+        bool | None,
+        Field(
+            description="each fold by the whole recipe, not by a head on the frozen body's "
+            "features; not set: from scratch alone"
+        ),
+    ] = None
     train_workers: Annotated[
         int, Field(ge=0, description="processes that decode pictures beside the training")
     ] = 0

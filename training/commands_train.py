@@ -51,6 +51,14 @@ Folds = Annotated[
         metavar="K",
     ),
 ]
+FullFolds = Annotated[
+    bool | None,
+    typer.Option(
+        "--full-folds/--frozen-folds",
+        help="Each fold by the whole recipe, or by a head on the frozen body's features. "
+        "Default: the whole recipe from scratch, else a head.",
+    ),
+]
 Flip = Annotated[
     bool | None, typer.Option("--flip/--no-flip", help="Mirror training images. Default: yes.")
 ]
@@ -81,6 +89,7 @@ def train(
     lr: Rate = None,
     seed: Seed = None,
     folds: Folds = None,
+    full_folds: FullFolds = None,
     flip: Flip = None,
     balance: Balance = None,
     cache: Cache = None,
@@ -110,6 +119,7 @@ def train(
         "lr": _rate(lr),
         "seed": seed,
         "folds": folds,
+        "full_folds": full_folds,
         "flip": flip,
         "balance": balance,
         "cache": cache,

@@ -35,7 +35,8 @@ def fit(
         promote: move the production alias when the gate agrees.
         watch: hears the stage and how much of it is done, 0 to 1.
         settings: any of `Plan`'s fields (arch, weights, size, batch_size, epochs_head,
-            epochs_all, lr, seed, flip, balance, cache, folds), over the defaults of the settings.
+            epochs_all, lr, seed, flip, balance, cache, folds, full_folds), over the defaults of
+            the settings.
 
     Raises:
         Refused: a run is active. BadData, BadInput: the data or the settings cannot be trained

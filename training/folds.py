@@ -96,7 +96,6 @@ def score(
     *,
     build: Callable[[], Network],
     place: recipe.Place | None = None,
-    variant: Variant | None = None,
     made: Features | None = None,
     heard: Heard = lambda _: None,
 ) -> HeldOut:
@@ -111,8 +110,6 @@ def score(
             own.
         build: makes a network to begin with, the same each time; never an earlier version's, for
             that has seen what is to be held out.
-        variant: None: the cheap one where there is a pretrained body; a random one's features
-            would say little.
         made: what the pretrained body makes of the rows that are judged, in their order, where
             that is known: (n, 2f).
         heard: hears after every batch how much of the whole is done.
@@ -136,7 +133,7 @@ def score(
         made=made,
         heard=heard,
     )
-    variant = variant or (Variant.FULL if plan.from_scratch else Variant.FROZEN)
+    variant = Variant.FULL if plan.trains_folds else Variant.FROZEN
     judge = _by_recipes if variant is Variant.FULL else _by_heads
     probabilities, votes = np.zeros((2, len(members), len(labels)), np.float32)
     temperatures = []

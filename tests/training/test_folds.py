@@ -116,9 +116,10 @@ def colours(home, tmp_path):
     return home, snapshot.labels, rows, wrong, Pictures(home, Preprocessing(size=QUICK["size"]))
 
 
-def scored(colours, **options):
+def scored(colours, variant=None, **options):
     home, labels, rows, _, pictures = colours
-    plan = Plan.from_settings(home.settings).but(**QUICK, folds=3)
+    full = None if variant is None else variant is Variant.FULL
+    plan = Plan.from_settings(home.settings).but(**QUICK, folds=3, full_folds=full)
     return folds.score(
         pictures,
         rows,
@@ -197,6 +198,10 @@ def test_from_scratch_the_whole_recipe_is_the_default(colours, monkeypatch):
     monkeypatch.setattr(folds.recipe, "train", lambda *_, **__: None)
 
     assert scored(colours).variant is Variant.FULL
+    pretrained = Plan.from_settings(colours[0].settings)
+    assert (pretrained.trains_folds, pretrained.fold_count) == (False, 5)
+    asked = pretrained.but(full_folds=True, weights="none")
+    assert (asked.trains_folds, asked.fold_count) == (True, 5)
 
 
 @pytest.mark.parametrize("variant", list(Variant))
