@@ -173,6 +173,8 @@ class Following(Calling):
             self._call(self._step, float(self.loss), float(self.pct_train))
 
     def after_epoch(self) -> None:
+        # A tensor for every step, strewn over the heap: none of it could be used again as a whole.
+        self.recorder.losses.clear()
         if self.epoch >= self._first and self.caught is None:
             _, _, loss, hits, *_ = self.recorder.log
             self._call(self._end, self.epoch, float(loss), float(hits))

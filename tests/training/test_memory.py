@@ -1,5 +1,6 @@
 """Out of memory: the batch is taken in parts, and the next run knows."""
 
+import gc
 import json
 import os
 import subprocess
@@ -20,15 +21,20 @@ from toploss.plan import Plan
 from training import lesson, randomness, recipe
 from training.data import Pictures, preprocessing
 from training.memory import in_portions
-from training.recipe import Trained, Unheard
+from training.recipe import Epoch, Trained, Unheard
 
 
 class Heard(Unheard):
     def __init__(self) -> None:
         self.parts: list[int] = []
+        self.tensors: list[int] = []  # that there were after each epoch
 
     def parted(self, images: int) -> None:
         self.parts.append(images)
+
+    def epoch(self, epoch: Epoch) -> None:
+        gc.collect()
+        self.tensors.append(sum(isinstance(kept, Tensor) for kept in gc.get_objects()))
 
 
 class Small(nn.Module):
@@ -61,6 +67,14 @@ def test_the_batch_is_halved_until_it_fits(learned_home: Callable[..., Home]) ->
     assert heard.parts == [10, 5]
     assert trained.part == 5
     assert len(trained.losses) == 5 * 2  # as many steps as ever: 48 images in batches of 20
+
+
+def test_no_step_leaves_a_tensor_behind(learned_home: Callable[..., Home]) -> None:
+    """fastai's recorder keeps one of each; a long training would grow by them, and by the memory
+    that they cut into pieces."""
+    _, heard, _ = train(learned_home(), most=20, epochs_head=1, epochs_all=5, batch_size=4)
+
+    assert heard.tensors[2] == heard.tensors[5]
 
 
 def test_a_network_that_never_fits_is_an_error(learned_home: Callable[..., Home]) -> None:
