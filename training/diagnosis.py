@@ -97,8 +97,9 @@ RULES = (
         name="rate_too_high",
         severity=Severity.WARNING,
         threshold=f"{rules.SIGNS} of: a step of more than {rules.LARGE_STEP:.0%} of the head's "
-        "weights; a loss after annealing above the first step's or above guessing's; dead "
-        "channels; a rate above the one where the sweep's loss was lowest. A step of more than "
+        "weights; a loss after annealing above the first step's or above guessing's; a loss on "
+        "plain training images that stage two raised; dead channels; a rate above a third of the "
+        "one where the sweep's loss was lowest. A step of more than "
         f"{rules.HUGE_STEP:.0%} alone",
         source="the update ratio of Stanford's CS231n notes and of SageMaker Debugger's "
         "WeightUpdateRatio (which has 10); Smith 2017 for the sweep; numbers " + OURS,
@@ -120,7 +121,7 @@ RULES = (
         name="underfit",
         severity=Severity.WARNING,
         threshold=f"a loss on plain training images above {rules.LEARNED} times that of guessing "
-        "by the classes' shares, without many wrong labels to explain it",
+        "by the classes' shares, without many wrong labels or a rate too high to explain it",
         source="the fast.ai course's comparison of training and valid loss, without augmentation "
         "and dropout, which raise the former; the factor is " + OURS,
         remedy="Train for more epochs, with a higher rate, with a larger network or larger images.",

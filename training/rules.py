@@ -19,6 +19,7 @@ from training.trained import STAGE_ONE, STAGE_TWO, Epoch
 BLOWN_UP = 1.5  # times the loss at the start, or of guessing if that is higher
 LARGE_STEP = 0.1  # ‖Δw‖/‖w‖ of the head; healthy trainings stayed below 0.04
 HUGE_STEP = 0.5  # likewise; needs no other sign beside it
+NEAR_LOWEST = 1 / 3  # of the rate where the sweep's loss is lowest; a tenth is the usual choice
 SMALL_STEP = 5e-4  # likewise; healthy trainings rose above 4e-3
 LEARNED = 0.5  # of guessing's loss: more is left on plain training images, so little was learned
 RISE = 0.1  # of valid loss over its lowest, as a share of that, on endlessly many images
@@ -77,8 +78,19 @@ def rate_too_high(evidence: Evidence) -> Judged:
             )
     if dead_filters(evidence)[0] is Verdict.FOUND:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
-    if numbers["rate"] > numbers.get("lowest_at", math.inf):
-        signs.append(f"the sweep's loss was lowest at {numbers['lowest_at']:.1e} already")
+    if numbers["rate"] > NEAR_LOWEST * numbers.get("lowest_at", math.inf):
+        signs.append(
+            f"the sweep's loss was lowest at {numbers['lowest_at']:.1e}; a good rate is far below"
+        )
+    before, after = (
+        [epoch.plain_loss for epoch in evidence.trained.history if epoch.stage == stage]
+        for stage in (STAGE_ONE, STAGE_TWO)
+    )
+    if before and after and after[-1] - before[-1] > LEAST_RISE * _guessing(evidence):
+        signs.append(
+            f"stage two raised the loss on plain training images from {before[-1]:.2f} to "
+            f"{after[-1]:.2f}"
+        )
     sure = numbers.get("largest_step", 0) > HUGE_STEP
     return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
 
@@ -133,12 +145,13 @@ def underfit(evidence: Evidence) -> Judged:
     )
     numbers = {"loss": last.plain_loss, "accuracy": last.plain_accuracy, "guessing": guessing}
     if _little_learned(evidence):
-        if label_noise(evidence)[0] is Verdict.FOUND:
-            return (
-                Verdict.CANNOT_TELL,
-                f"{words}; wrong labels, of which there are many, cannot be learned.",
-                numbers,
-            )
+        others = (
+            (label_noise, "wrong labels, of which there are many, cannot be learned"),
+            (rate_too_high, "the rate is too high to learn"),
+        )
+        for other, why in others:
+            if other(evidence)[0] is Verdict.FOUND:
+                return Verdict.CANNOT_TELL, f"{words}; {why}.", numbers
         return Verdict.FOUND, f"{words}: not even these were learned.", numbers
     return Verdict.CLEAR, f"{words}.", numbers
 

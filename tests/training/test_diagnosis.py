@@ -56,7 +56,7 @@ def trained(**changes: Any) -> Trained:
         "losses": [1.9, 1.4, 0.9, 0.7, 0.6, 0.5],
         "updates": [3e-3, 2e-2, 5e-3, 4e-4],
         "finder": Finder(
-            rates=[1e-5, 1e-3, 1e-1],
+            rates=[1e-5, 1e-2, 1e-1],
             losses=[1.9, 0.8, 5.0],
             suggestions={"valley": 8e-4, "steep": 1e-3},
             chosen=9e-4,
@@ -107,7 +107,7 @@ def test_a_healthy_training_has_nothing_found_and_everything_judged() -> None:
     [
         (
             {"trained": trained(history=[epoch(1, 90, 60)], updates=[0.9])},
-            ["diverged", "rate_too_high", "underfit"],
+            ["diverged", "rate_too_high"],  # and nothing can be said of "underfit"
         ),
         (
             {"trained": trained(updates=[0.3]), "dead": 0.3},
@@ -119,6 +119,15 @@ def test_a_healthy_training_has_nothing_found_and_everything_judged() -> None:
         ),
         ({"trained": trained(rate=1e-5, updates=[1e-4])}, ["rate_too_low"]),
         ({"trained": trained(rate=5e-3, updates=[0.2])}, ["rate_too_high"]),
+        (
+            {
+                "trained": trained(
+                    updates=[0.12],
+                    history=[epoch(2, 0.5, 0.3), epoch(1, 0.9, 0.9 * GUESSING, STAGE_TWO)],
+                )
+            },
+            ["rate_too_high"],
+        ),
         ({"trained": trained(history=[epoch(1, 1.3, 0.8 * GUESSING)])}, ["underfit"]),
         (
             {"trained": trained(history=[epoch(1, 0.5, 0.4), epoch(2, 0.7, 0.01)])},
