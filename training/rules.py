@@ -80,7 +80,7 @@ def rate_too_high(evidence: Evidence) -> Judged:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
     if numbers["rate"] > NEAR_LOWEST * numbers.get("lowest_at", math.inf):
         signs.append(
-            f"the sweep's loss was lowest at {numbers['lowest_at']:.1e}; a good rate is far below"
+            f"the sweep's loss was lowest at {numbers['lowest_at']:.1e}, far above a good rate"
         )
     before, after = (
         [epoch.plain_loss for epoch in evidence.trained.history if epoch.stage == stage]
