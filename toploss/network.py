@@ -4,6 +4,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from toploss import architectures
 from toploss.architectures import SIZE, downloaded_weights
@@ -109,6 +110,5 @@ def build(arch: str, classes: int, *, size: int = SIZE, weights: State | None = 
     """
     body = architectures.body(arch, size=size, state=weights)
     made = Network(body, architectures.width(body, arch, size), classes)
-    # PyTorch's types do not know the argument alone.
-    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    convert_conv2d_weight_memory_format(made, torch.channels_last)
     return made

@@ -39,7 +39,7 @@ class Plan:
     balance: bool = False  # training images are drawn so that every class comes as often
     cache: bool = True  # stage one learns from features that the frozen body made once
     # For held-out losses of the whole pool; 0: validation losses only; None: 5 where a pretrained
-    # body makes them cheap, else 0.
+    # body makes them cheap or `full_folds` says how, else 0.
     folds: int | None = None
     full_folds: bool | None = None  # the whole recipe for each fold; None: from scratch alone
     start: str | None = None  # path in the storage of a network of ours to go on from
@@ -161,7 +161,7 @@ class Plan:
     def fold_count(self) -> int:
         """How many folds there are; 0: none."""
         if self.folds is None:
-            return FOLDS if self.full_folds or not self.from_scratch else 0
+            return 0 if self.from_scratch and self.full_folds is None else FOLDS
         return self.folds
 
     @property

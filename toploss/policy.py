@@ -17,7 +17,7 @@ class Due:
 
     due: bool
     why: str  # in words
-    changed: int  # samples of train or valid, since the last verdict
+    changed: int  # samples of train or valid, since the last verdict; also of classes that wait
     needed: int
     paused: bool
 
@@ -34,7 +34,7 @@ def due(home: Home, *, now: float | None = None) -> Due:
     now = time.time() if now is None else now
     settings = home.settings
     with home.db.read() as connection:
-        changed = snapshots.changed(connection)
+        changed, waiting = snapshots.changed(connection), snapshots.waiting(connection)
         touched = snapshots.last_change(connection) or 0.0
         last = connection.execute(
             select(runs.c.state, runs.c.created_at, runs.c.started_at, runs.c.ended_at)
@@ -46,8 +46,10 @@ def due(home: Home, *, now: float | None = None) -> Due:
     quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
     if pause is not None:
         verdict, why = False, f"paused: {pause}"
-    elif changed < settings.retrain_after:
-        verdict, why = False, f"{changed} of {settings.retrain_after} changed samples"
+    elif changed - waiting < settings.retrain_after:
+        verdict, why = False, f"{changed - waiting} of {settings.retrain_after} changed samples"
+        if waiting:
+            why += f"; {waiting} more wait, of classes with too few images to be learned"
     elif quiet < settings.retrain_quiet_s:
         verdict, why = (
             False,
@@ -58,8 +60,7 @@ def due(home: Home, *, now: float | None = None) -> Due:
             False,
             f"the last run ended {rested:.0f} s ago, of {settings.retrain_cooldown_s:g} s rest",
         )
-    elif last and touched <= (last.started_at or last.created_at):
-        # One that succeeded leaves as changed only what waits, as a class of a single image.
+    elif last and last.state != "succeeded" and touched <= (last.started_at or last.created_at):
         verdict, why = (
             False,
             f"the last run on these data {last.state}; change them, or ask for one",

@@ -94,7 +94,7 @@ class Settings(BaseSettings):
             ge=0,
             le=100,
             description="folds for held-out losses of the whole pool; 0: none; not set: 5 where a "
-            "pretrained body makes them cheap",
+            "pretrained body makes them cheap, or where TOPLOSS_TRAIN_FULL_FOLDS is set",
         ),
     ] = None
     train_full_folds: Annotated[

@@ -19,12 +19,27 @@ from toploss.blobs import sha256
 from toploss.errors import BadData, Broken, NotFound
 from toploss.home import Home
 from toploss.quarantine import TAKES_PART
-from toploss.schema import class_events, classes, sample_events, samples, snapshots, versions
+from toploss.schema import (
+    alias_moves,
+    class_events,
+    classes,
+    sample_events,
+    samples,
+    snapshots,
+    versions,
+)
 
 log = logging.getLogger("toploss.run")
 
 # A class needs as many training images to be learned at all.
 FEWEST_TRAINING = 2
+
+
+_CHANGED = (
+    select(func.count())
+    .select_from(samples)
+    .where(samples.c.changed & samples.c.split.in_(["train", "valid"]))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,25 +76,22 @@ def freeze(home: Home) -> Snapshot:
     """Freeze today's active samples, without the quarantined, and keep the snapshot. Equal data
     share one.
 
-    A class that no version knows waits, with a warning, until it has enough training images: a
-    beginning of it must not hold up the others.
+    A class that production never knew waits, with a warning, until it has enough training images:
+    a beginning of it must not hold up the others.
 
     Raises:
         BadData: when they cannot be trained on.
     """
     with home.db.read() as connection:
         ids = {row.name: row.id for row in connection.execute(select(classes))}
-        learned = connection.execute(select(versions.c.class_ids)).scalars()
-        known = {class_id for each in learned for class_id in each}
+        wait = _waiting(connection)
         rows = taking_part(connection)
     counts = _counted(rows)
-    waiting = {
-        label: _too_few(label, counts) for label in _scarce(counts) if ids[label] not in known
-    }
-    rows = tuple(row for row in rows if row.label not in waiting)
+    left_out = {label: _too_few(label, counts) for label in _scarce(counts) if ids[label] in wait}
+    rows = tuple(row for row in rows if row.label not in left_out)
     counts = _counted(rows)
-    _check(counts, waiting)
-    for why in waiting.values():
+    _check(counts, left_out)
+    for why in left_out.values():
         log.warning("left out until there are more: %s", why)
     content = _written(rows)
     labels = tuple(sorted({row.label for row in rows}))
@@ -145,9 +157,14 @@ def settle(home: Home, connection: Connection, fingerprint: str) -> None:
 
 def changed(connection: Connection) -> int:
     """Samples of train or valid that are new, relabelled or excluded since the last verdict."""
-    query = select(func.count()).select_from(samples)
-    query = query.where(samples.c.changed & samples.c.split.in_(["train", "valid"]))
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_CHANGED).scalar_one())
+
+
+def waiting(connection: Connection) -> int:
+    """Those among the changed that no run would learn, since their class waits: see `freeze`."""
+    row = samples.c
+    theirs = row.class_id.in_(_waiting(connection)) & row.settled_class_id.is_(None)
+    return int(connection.execute(_CHANGED.where(theirs)).scalar_one())
 
 
 def last_change(connection: Connection) -> float | None:
@@ -224,12 +241,24 @@ def export(home: Home) -> str:
     return out.getvalue()
 
 
-def _check(counts: dict[str, dict[str, int]], waiting: dict[str, str]) -> None:
+def _waiting(connection: Connection) -> set[int]:
+    """The classes with too few training images that production never knew, by their ids."""
+    learned = select(versions.c.class_ids).where(
+        versions.c.name.in_(select(alias_moves.c.version).distinct())
+    )
+    known = {class_id for ids in connection.execute(learned).scalars() for class_id in ids}
+    training = func.count(case((TAKES_PART & (samples.c.split == "train"), 1)))
+    scarce = select(samples.c.class_id).group_by(samples.c.class_id)
+    found = connection.execute(scarce.having(training < FEWEST_TRAINING)).scalars()
+    return set(found) - known
+
+
+def _check(counts: dict[str, dict[str, int]], left_out: dict[str, str]) -> None:
     labels = {label for by_label in counts.values() for label in by_label}
+    short = "".join(f"; {why}" for why in left_out.values())
     if len(labels) < 2:
-        short = "".join(f"; {why}" for why in waiting.values())
         raise BadData(
-            f"{len(labels)} of {len(labels) + len(waiting)} classes have images enough, and a "
+            f"{len(labels)} of {len(labels) + len(left_out)} classes have images enough, and a "
             f"classifier needs 2{short}; import more images with `toploss import FOLDER`"
         )
     for label in _scarce(counts):
@@ -238,8 +267,8 @@ def _check(counts: dict[str, dict[str, int]], waiting: dict[str, str]) -> None:
     for split in ("valid", "test"):
         if not counts[split]:
             raise BadData(
-                f"no image is in the {split} split; import more images, and where splits come with "
-                f"the data (folders or a column) give some of them as {split}"
+                f"no image is in the {split} split{short}; import more images, and where splits "
+                f"come with the data (folders or a column) give some of them as {split}"
             )
 
 

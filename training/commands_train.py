@@ -47,7 +47,7 @@ Folds = Annotated[
     _setting(
         "FOLDS",
         "Held-out losses of the whole pool by so many folds; 0: of the validation split alone.",
-        "5 where a pretrained body makes them cheap, else 0",
+        "5 where a pretrained body makes them cheap or the kind of folds is given, else 0",
         metavar="K",
     ),
 ]

@@ -97,7 +97,7 @@ RULES = (
         name="rate_too_high",
         severity=Severity.WARNING,
         threshold=f"{rules.SIGNS} of: a step of more than {rules.LARGE_STEP:.0%} of the head's "
-        "weights; a loss after annealing above the first step's or above guessing's; a loss on "
+        "weights; a loss after annealing above the first step's or above guessing's, or one on "
         "plain training images that stage two raised; dead channels; a rate above a third of the "
         "one where the sweep's loss was lowest. A step of more than "
         f"{rules.HUGE_STEP:.0%} alone",
@@ -125,7 +125,7 @@ RULES = (
         source="the fast.ai course's comparison of training and valid loss, without augmentation "
         "and dropout, which raise the former; the factor is " + OURS,
         remedy="Train for more epochs, with a higher rate, with a larger network or larger images.",
-        needs="Let the training come to an end.",
+        needs="Let the training come to an end; where another cause is named, mend that first.",
         judge=rules.underfit,
     ),
     Rule(

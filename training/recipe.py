@@ -120,7 +120,8 @@ def train(
         Whatever the follower raises.
     """
     training = _Training(network, material, plan, follower, keeper or Forgetful(), place or Place())
-    return training.run(made, sweep_anyway)
+    training.sweep_anyway = sweep_anyway
+    return training.run(made)
 
 
 def sweep(
@@ -152,6 +153,8 @@ def frozen_features(
 class _Training:
     """One pass through the recipe."""
 
+    sweep_anyway = False
+
     def __init__(
         self,
         network: Network,
@@ -171,12 +174,12 @@ class _Training:
         # and few, and their statistics drift (measured: docs/benchmarks.md).
         network.fix_statistics(not plan.from_scratch)
 
-    def run(self, made: Features | None, sweep_anyway: bool) -> Trained:
+    def run(self, made: Features | None) -> Trained:
         with tempfile.TemporaryDirectory() as scratch:
             self.scratch = Path(scratch)
             in_one = self.moment is None or self.moment.stage == STAGE_ONE
             if in_one and (self.plan.head_epochs or self.plan.lr is None):
-                self._stage_one(made, sweep_anyway)
+                self._stage_one(made)
                 self.keeper.stage(STAGE_ONE, self.network)
             self._stage_two()
             self.keeper.stage(STAGE_TWO, self.network)
@@ -187,24 +190,24 @@ class _Training:
             self.scratch = Path(scratch)
             if stage == 1:
                 self.plan = replace(self.plan, epochs_head=0)
-            self._stage_one(None, False)
+            self._stage_one(None)
             if stage == 2:
                 self._sweep(self._learner(frozen=False))
         assert self.trained.finder is not None
         return self.trained.finder
 
-    def _stage_one(self, made: Features | None, sweep_anyway: bool) -> None:
+    def _stage_one(self, made: Features | None) -> None:
         images = len(self.material.train) + len(self.material.valid)
         frozen = not self.plan.from_scratch
         if frozen and self.plan.cache and features.fit_in_memory(self.network, images):
-            self._on_features(made, sweep_anyway)
+            self._on_features(made)
             return
         learner = self._learner(frozen=frozen)
         if self.moment is None and self.plan.lr is None:
             self._sweep(learner)
         self._fit(learner, STAGE_ONE, self.plan.head_epochs, self.trained.rate, self._plain)
 
-    def _on_features(self, made: Features | None, sweep_anyway: bool) -> None:
+    def _on_features(self, made: Features | None) -> None:
         """Stage one where the body is never run but once."""
         from training import learner
 
@@ -220,7 +223,7 @@ class _Training:
             [list(head.parameters())],
             scratch=self.scratch,
         )
-        if self.plan.lr is None or sweep_anyway:
+        if self.plan.lr is None or self.sweep_anyway:
             self._sweep(of_head)
         plain = torch.from_numpy(made[: min(PLAIN_IMAGES, len(self.material.train))])
 

@@ -76,23 +76,30 @@ def rate_too_high(evidence: Evidence) -> Judged:
                 f"after annealing the loss is {last.train_loss:.2f}, from {_started(evidence):.2f}"
                 f" at the start, and {last.plain_loss:.2f} on plain training images"
             )
+        elif (rise := _raised(evidence)) is not None:
+            signs.append(
+                f"stage two raised the loss on plain training images from {rise[0]:.2f} to "
+                f"{rise[1]:.2f}"
+            )
     if dead_filters(evidence)[0] is Verdict.FOUND:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
     if numbers["rate"] > NEAR_LOWEST * numbers.get("lowest_at", math.inf):
         signs.append(
             f"the sweep's loss was lowest at {numbers['lowest_at']:.1e}, far above a good rate"
         )
+    sure = numbers.get("largest_step", 0) > HUGE_STEP
+    return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
+
+
+def _raised(evidence: Evidence) -> tuple[float, float] | None:
+    """The loss on plain training images at the end of both stages, if stage two has raised it."""
     before, after = (
         [epoch.plain_loss for epoch in evidence.trained.history if epoch.stage == stage]
         for stage in (STAGE_ONE, STAGE_TWO)
     )
     if before and after and after[-1] - before[-1] > LEAST_RISE * _guessing(evidence):
-        signs.append(
-            f"stage two raised the loss on plain training images from {before[-1]:.2f} to "
-            f"{after[-1]:.2f}"
-        )
-    sure = numbers.get("largest_step", 0) > HUGE_STEP
-    return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
+        return before[-1], after[-1]
+    return None
 
 
 def rate_too_low(evidence: Evidence) -> Judged:

@@ -70,6 +70,16 @@ def test_fixing_statistics_leaves_the_mode():
     assert all(module.training for module in network.train().modules())
 
 
+def test_convolutions_lie_channels_last_and_other_weights_as_they_are():
+    """The lambda layers of timm convolve in three dimensions."""
+    made = build("timm/lambda_resnet26t", 3, size=64)
+    first = next(layer for layer in made.modules() if isinstance(layer, torch.nn.Conv2d))
+
+    assert first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert any(isinstance(layer, torch.nn.Conv3d) for layer in made.modules())
+    assert made.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
 def test_pooling():
     feature_map = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[-1.0, -1.0], [-1.0, -5.0]]]])
 

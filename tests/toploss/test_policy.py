@@ -3,7 +3,7 @@ import time
 import pytest
 
 from tests.toploss import given
-from toploss import decisions, merging, models, policy, runs, snapshots
+from toploss import classes, decisions, merging, models, policy, runs, snapshots
 from toploss.runs import RunState
 
 
@@ -23,11 +23,52 @@ def end(home, state, *, fingerprint=None):
 
 def test_too_few_changes(home):
     given.sample(home, 1, "cat")
+    given.sample(home, 2, "cat")
 
     found = policy.due(home, now=time.time() + 1000)
 
-    assert (found.due, found.why) == (False, "1 of 6 changed samples")
-    assert (found.changed, found.needed, found.paused) == (1, 6, False)
+    assert (found.due, found.why) == (False, "2 of 6 changed samples")
+    assert (found.changed, found.needed, found.paused) == (2, 6, False)
+
+
+def test_what_no_run_would_learn_makes_none_due(home):
+    """Classes of a single image each wait: the snapshot would be the last one's."""
+    given.two_classes(home)
+    before = snapshots.freeze(home).fingerprint
+    end(home, RunState.SUCCEEDED, fingerprint=before)
+    for seed in range(20, 26):
+        given.sample(home, seed, f"kind {seed}")
+
+    found = policy.due(home, now=time.time() + 1000)
+
+    assert snapshots.freeze(home).fingerprint == before
+    assert (found.due, found.changed) == (False, 6)
+    assert found.why == (
+        "0 of 6 changed samples; 6 more wait, of classes with too few images to be learned"
+    )
+    for seed in range(20, 26):
+        given.sample(home, 100 + seed, f"kind {seed}")
+    assert policy.due(home, now=time.time() + 1000).why == "12 samples have changed"
+
+
+def test_a_relabel_into_a_class_that_waits_counts_where_it_came_from(home):
+    added = given.two_classes(home, each=8)
+    end(home, RunState.SUCCEEDED, fingerprint=snapshots.freeze(home).fingerprint)
+    classes.add(home, "cow", actor="ann")
+    decisions.decide(home, added[0].id, "relabel", label="cow", revision=1, actor="ann")
+
+    assert policy.due(home, now=time.time() + 1000).why == "1 of 6 changed samples"
+
+
+def test_changes_that_came_between_two_attempts_at_a_run_still_make_one_due(home):
+    """A later attempt trains on the first one's snapshot."""
+    given.two_classes(home)
+    before = snapshots.freeze(home).fingerprint
+    for seed in range(20, 26):
+        given.sample(home, seed, "cat")
+    end(home, RunState.SUCCEEDED, fingerprint=before)
+
+    assert policy.due(home, now=time.time() + 1000).due
 
 
 def test_due_when_enough_has_changed_and_it_is_quiet(home):

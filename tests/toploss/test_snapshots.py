@@ -8,6 +8,7 @@ import pytest
 from tests.toploss import given
 from toploss import classes, decisions, merging, snapshots
 from toploss.errors import BadData, Broken, NotFound
+from toploss.schema import samples
 from toploss.splits import Split
 
 
@@ -166,15 +167,34 @@ def test_a_beginning_of_a_class_holds_up_no_other(home, caplog):
     assert snapshots.freeze(home).labels == ("cat", "cow", "dog")
 
 
-def test_a_class_that_a_version_knows_is_not_lost_in_silence(home):
+def test_a_class_that_production_knew_is_not_lost_in_silence(home):
     added = given.two_classes(home)
-    given.version(home, "cat", "dog")
+    given.promoted(home, "cat", "dog")
     given.sample(home, 90, "cow", Split.TRAIN)
     given.sample(home, 91, "cow", Split.TRAIN)
     for number in (0, 1):
         decisions.decide(home, added[number].id, "exclude", revision=1, actor="ann")
 
     with pytest.raises(BadData, match="'cat' has 2 images, 0 of them for training"):
+        snapshots.freeze(home)
+
+
+def test_a_class_that_only_an_experiment_knew_waits(home):
+    given.two_classes(home)
+    given.sample(home, 90, "cow", Split.TRAIN)
+    given.version(home, "cat", "cow", "dog")
+
+    assert snapshots.freeze(home).labels == ("cat", "dog")
+
+
+def test_where_all_of_a_split_waits_it_is_told_why(home):
+    given.two_classes(home)
+    with home.db.write() as connection:
+        connection.execute(samples.update().where(samples.c.split == "valid").values(split="train"))
+    for seed in range(90, 93):
+        given.sample(home, seed, "cow", Split.VALID)
+
+    with pytest.raises(BadData, match="no image is in the valid split; class 'cow' has 3 images"):
         snapshots.freeze(home)
 
 

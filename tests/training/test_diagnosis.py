@@ -179,7 +179,14 @@ def test_what_was_not_measured_cannot_be_told_and_says_what_it_takes() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "rule"),
-    [({"updates": [0.3]}, "rate_too_high"), ({"updates": [1e-4]}, "rate_too_low")],
+    [
+        ({"updates": [0.3]}, "rate_too_high"),
+        (
+            {"history": [epoch(2, 0.5, 0.3), epoch(1, 1.9, 1.1 * GUESSING, STAGE_TWO)]},
+            "rate_too_high",
+        ),
+        ({"updates": [1e-4]}, "rate_too_low"),
+    ],
 )
 def test_one_weak_sign_alone_tells_nothing(changes: dict[str, Any], rule: str) -> None:
     finding = of(rule, replace(HEALTHY, trained=trained(**changes)))

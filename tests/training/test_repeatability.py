@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from toploss.errors import NotFound, Refused
 from toploss.home import Home
 from toploss.network import build
 from toploss.plan import Plan
-from training import fit, lesson
+from training import fit, lesson, recipe
 from training.checkpoints import Checkpoints
 from training.data import Pictures, preprocessing
 from training.export import write_weights
@@ -107,14 +108,21 @@ def test_processes_that_decode_change_nothing(scratch: tuple[Home, Plan], worker
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_rate_finder_changes_nothing_that_follows(
-    pretrained: tuple[Home, Plan], cache: bool
+    pretrained: tuple[Home, Plan], cache: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, plan = pretrained
     plan = replace(plan, cache=cache)
     found, with_finder = learn(home, replace(plan, lr=None))
+    beside, judged = learn(home, replace(plan, lr=with_finder.rate))
+    monkeypatch.setattr(recipe, "find_rate", None)
+    train = partial(recipe.train, sweep_anyway=False)
+    monkeypatch.setattr(lesson.recipe, "train", train)
     given, without = learn(home, replace(plan, lr=with_finder.rate))
 
     assert with_finder.finder is not None
+    assert without.finder is None
+    assert (judged.finder is not None) == cache
+    assert equal(found, beside)
     assert equal(found, given)
     assert with_finder.history == without.history
 
