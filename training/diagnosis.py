@@ -157,8 +157,9 @@ RULES = (
         severity=Severity.WARNING,
         threshold=f"a class with {rules.LESS} times fewer training images than the commonest",
         source="SageMaker Debugger's ClassImbalance has 10, which chance alone makes of a 12 to 1; "
-        "intervals: Wilson 1927",
-        remedy="Add images of the rare classes, or draw them more often (--balance).",
+        "intervals: Wilson 1927; --balance: bench.balance",
+        remedy="Add images of the rare classes, or draw them more often (--balance) where that has "
+        "helped.",
         needs="",
         judge=rules.imbalance,
     ),

@@ -27,6 +27,7 @@ LEAST_RISE = 0.05  # of guessing's loss: less is nothing to worry about
 DEAD = 0.1  # share of channels
 WAKING = 50  # steps from scratch, about; healthy trainings of 93 had none left
 LESS = 8  # times fewer images than the commonest class
+LEAST_BALANCED = 20  # times fewer: from there on --balance helped pretrained bodies as well
 WRONG = 0.04  # share of labels
 FEWEST_SCORED = 100  # held-out images: with fewer, label noise cannot be judged
 WORTH = 0.02  # accuracy that twice the data must promise
@@ -248,6 +249,10 @@ def imbalance(evidence: Evidence) -> Judged:
             f"of the others {other_low:.0%} to {other_high:.0%}: "
             + ("clearly fewer" if high < other_low else "a difference is not shown")
         )
+    if evidence.from_scratch or ratio >= LEAST_BALANCED:
+        words += ". On such sets --balance raised the mean recall"
+    else:
+        words += ". On such sets --balance found more of the rare and as many fewer of the others"
     return Verdict.FOUND, f"{words}.", numbers
 
 

@@ -268,8 +268,23 @@ def test_imbalance_says_whether_it_does_harm() -> None:
     harmful = of("imbalance", replace(HEALTHY, counts=(120, 10, 110, 100), valid=blind))
 
     assert "'cat' has 120 training images, 'dog' has 10: 12.0 to 1" in harmful.words
-    assert harmful.words.endswith("clearly fewer.")
-    assert harmless.words.endswith("a difference is not shown.")
+    assert "clearly fewer. On" in harmful.words
+    assert "a difference is not shown. On" in harmless.words
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"counts": (120, 10, 110, 100)}, "as many fewer of the others."),
+        ({"counts": (200, 10, 110, 100)}, "--balance raised the mean recall."),
+        (
+            {"counts": (120, 10, 110, 100), "from_scratch": True},
+            "--balance raised the mean recall.",
+        ),
+    ],
+)
+def test_balance_is_advised_where_it_has_helped(changes: dict[str, Any], words: str) -> None:
+    assert of("imbalance", replace(HEALTHY, **changes)).words.endswith(words)
 
 
 def test_a_weak_network_s_errors_are_no_wrong_labels() -> None:
