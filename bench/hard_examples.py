@@ -3,14 +3,16 @@
 Selective-Backprop (Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers",
 2019): every batch goes forward; a sample goes backward with the probability that its loss, to the
 power BETA, ranks at among the latest ones. What is saved buys further epochs, until both ways have
-used as many CPU seconds. Small trainings, as those of `bench.diagnosis`, all layers, one-cycle;
-with the labels as they are, and with one in ten of them wrong.
+used as many CPU seconds. Small trainings, as those of `bench.diagnosis`: digits from scratch;
+photographs in stage two, after a stage one that both share. With the labels as they are, and with
+one in ten of them wrong.
 """
 
 import statistics
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -24,12 +26,12 @@ from bench.common import main
 from bench.faults import DIGITS, HEALTHY, PHOTOS, Case, Pool
 from toploss.network import Network
 from toploss.plan import Plan
-from training import evaluation, memory, randomness
+from training import evaluation, memory, randomness, recipe
 from training.data import Material, loaders
+from training.recipe import Unheard
 
 SEEDS = (0, 1, 2)
 EPOCHS = {DIGITS: 8, PHOTOS: 5}  # of the plain way; the other has as many as its seconds allow
-RATES = {DIGITS: 3e-3, PHOTOS: 3e-4}
 IMAGES = {DIGITS: 800, PHOTOS: 1200}
 BETA = 1.0  # half of the samples go backward
 LATEST = 1000  # losses that a new one is ranked among
@@ -98,8 +100,12 @@ class _Training:
     def __init__(self, pool: Pool, material: Material, plan: Plan, *, selective: bool) -> None:
         randomness.seed(plan.seed, 1)
         self.net: Network = pool.network()
-        self.net.fix_statistics(not plan.from_scratch)
-        self._plan, self._selective, self._peak = plan, selective, RATES[pool.name]
+        self._plan, self._selective = plan, selective
+        self._peaks = [3e-3] * 3
+        if not plan.from_scratch:
+            trained = recipe.train(self.net, material, replace(plan, epochs_all=0), Unheard())
+            low, high = recipe.SHARES
+            self._peaks = [trained.rate * share for share in np.geomspace(low, high, 3)]
         self._dls = loaders(material, plan, "cpu")
         self._latest: deque[float] = deque(maxlen=LATEST)
         self._chance = np.random.default_rng(plan.seed)
@@ -108,8 +114,10 @@ class _Training:
         """CPU seconds of so many epochs."""
         began = time.process_time()
         steps = epochs * len(self._dls.train)
-        optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=0.01)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, self._peak, total_steps=steps)
+        optimizer = torch.optim.AdamW(
+            [{"params": group} for group in self.net.groups()], weight_decay=0.01
+        )
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, self._peaks, total_steps=steps)
         self.net.train()
         for epoch in range(epochs):
             randomness.seed_epoch(self._plan.seed, "bare", epoch, self._dls)
