@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from toploss import architectures
 from toploss.architectures import body, check, downloaded_weights, statistics
@@ -35,11 +36,13 @@ FEATURE_MAPS = {
 
 @pytest.mark.parametrize("arch", sorted(FEATURE_MAPS))
 def test_a_body_computes_torchvision_s_last_feature_map(arch):
-    """With their weights, to the last digit: no layer is missing, none is in another place."""
+    """With their weights, laid out as ours are, to the last digit: no layer is missing, none is in
+    another place."""
     theirs = model(arch)
     images = torch.randn(2, 3, 32, 32)
 
     ours = build(arch, 5, size=32, weights=theirs.state_dict()).eval()
+    convert_conv2d_weight_memory_format(theirs, torch.channels_last)
 
     with torch.inference_mode():
         assert torch.equal(ours.body(images), FEATURE_MAPS[arch](theirs, images))

@@ -50,7 +50,8 @@ def sealed(folder, *, golden, model=b"", weights=None):
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_bytes(model)
     if weights is not None:
-        save_file(weights, folder / "weights.safetensors")
+        plain = {key: value.contiguous() for key, value in weights.items()}
+        save_file(plain, folder / "weights.safetensors")
     images, probabilities = golden
     save_arrays({"images": images, "probabilities": probabilities}, folder / "golden.safetensors")
     how = Preprocessing(size=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
