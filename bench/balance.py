@@ -18,7 +18,7 @@ from bench.common import main
 from bench.faults import HEALTHY, Case, Pool
 from training import evaluation, memory, randomness, recipe
 from training.data import Material
-from training.recipe import Unheard
+from training.follower import Unheard
 
 SEEDS = (0, 1, 2)
 RATIOS = (4, 10, 20)  # images of a common class to one of a rare one, about

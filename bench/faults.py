@@ -24,6 +24,7 @@ from toploss.snapshots import Row
 from training import evaluation, features, randomness, recipe
 from training.data import Material, Pictures
 from training.evidence import dead_share
+from training.follower import Unheard
 
 DIGITS, PHOTOS = "digits", "trashnet"
 ARCH = {DIGITS: "resnet18", PHOTOS: "squeezenet1_0"}
@@ -214,7 +215,7 @@ def train(case: Case, pool: Pool, folder: Path) -> None:
     }
     kept: dict[str, Any] = {"train_truth": drawn.given[drawn.train]}
     try:
-        trained = recipe.train(net, material, plan, recipe.Unheard())
+        trained = recipe.train(net, material, plan, Unheard())
     except recipe.Diverged as exc:
         trained, told["non_finite"] = exc.trained, True
     told |= {"trained": asdict(trained), "dead": dead_share(net, looked_at, material.pictures.how)}

@@ -28,7 +28,7 @@ from toploss.network import Network
 from toploss.plan import Plan
 from training import evaluation, memory, randomness, recipe
 from training.data import Material, loaders
-from training.recipe import Unheard
+from training.follower import Unheard
 
 SEEDS = (0, 1, 2)
 EPOCHS = {DIGITS: 8, PHOTOS: 5}  # of the plain way; the other has as many as its seconds allow

@@ -34,7 +34,8 @@ from toploss.settings import available_cores, read_settings
 from toploss.snapshots import Row
 from training import lesson, memory, randomness, recipe
 from training.data import Pictures, loaders, preprocessing
-from training.recipe import Epoch, Unheard
+from training.follower import Unheard
+from training.trained import Epoch
 
 PRETRAINED = ("squeezenet1_0", "mobilenet_v2")
 SEEDS = (0, 1, 2)

@@ -26,7 +26,7 @@ from toploss.plan import Plan, Start
 from toploss.settings import available_cores
 from training import lesson, memory
 from training.data import Material
-from training.recipe import Unheard
+from training.follower import Unheard
 
 SEEDS = (0, 1, 2)
 KNOWN = 0.6  # share of the training images that production learned from

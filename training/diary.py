@@ -11,7 +11,8 @@ from toploss.home import Home
 from toploss.runs import Lease
 from training import recipe
 from training.finder import STEPS, Finder
-from training.recipe import Epoch
+from training.follower import Follower
+from training.trained import Epoch
 
 log = logging.getLogger("toploss.run")
 
@@ -54,7 +55,7 @@ class Pulse:
                 log.warning("no heartbeat", exc_info=True)
 
 
-class Diary(recipe.Follower):
+class Diary(Follower):
     """Writes a training's progress to its run, its log, and to whoever watches."""
 
     def __init__(

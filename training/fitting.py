@@ -11,8 +11,9 @@ from toploss.processes import identity
 from training import checkpoints, lesson, memory, ranks
 from training.data import Pictures, preprocessing
 from training.finder import FALLBACK_RATE
+from training.follower import Unheard
 from training.lesson import hardware
-from training.recipe import Place, Unheard
+from training.recipe import Place
 from training.run import Result, execute
 from training.trained import STAGE_ONE
 

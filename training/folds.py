@@ -28,6 +28,8 @@ from toploss.splits import Split
 from training import calibration, features, recipe
 from training.data import Material, Pictures
 from training.features import Features
+from training.finder import Finder
+from training.trained import STAGE_ONE, STAGE_TWO, Epoch
 
 log = logging.getLogger("toploss.folds")
 
@@ -249,7 +251,7 @@ class Progress:
     all else to itself. What a run writes down of its training is not of its folds."""
 
     def __init__(self, plan: Plan, heard: Heard, *, part: int = 0, parts: int = 1) -> None:
-        self._epochs = {recipe.STAGE_ONE: plan.epochs_head, recipe.STAGE_TWO: plan.epochs_all}
+        self._epochs = {STAGE_ONE: plan.epochs_head, STAGE_TWO: plan.epochs_all}
         self._heard, self._part, self._parts = heard, part, parts
         self._before, self._share = 0.0, 0.0  # of this training: done, and of the present stage
 
@@ -264,10 +266,10 @@ class Progress:
         """What still happens when the training is done."""
         self._heard((self._part + 1) / self._parts)
 
-    def epoch(self, epoch: recipe.Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         pass
 
-    def finder(self, finder: recipe.Finder) -> None:
+    def finder(self, finder: Finder) -> None:
         pass
 
     def parted(self, images: int) -> None:

@@ -21,7 +21,8 @@ from training.data import Material, Pictures
 from training.evidence import dead_share
 from training.features import Features
 from training.finder import Finder
-from training.recipe import Follower, Place
+from training.follower import Follower
+from training.recipe import Place
 from training.trained import Trained
 
 LOOKED_AT = 256  # images of valid, for filters that are dead

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +28,8 @@ from training import evaluation, features, randomness
 from training.checkpoints import Forgetful, Keeper, Moment
 from training.data import Material, loaders
 from training.features import Features
-from training.finder import FALLBACK_RATE, Finder, find_rate
+from training.finder import Finder, find_rate
+from training.follower import Follower
 from training.ranks import ALONE, Ranks
 from training.trained import STAGE_ONE, STAGE_TWO, Epoch, Trained
 
@@ -48,41 +49,6 @@ class Diverged(ToplossError):
     def __init__(self, message: str, trained: Trained) -> None:
         super().__init__(message)
         self.trained = trained  # up to there
-
-
-class Follower(Protocol):
-    """Hears how a training goes, and may end it by raising."""
-
-    def stage(self, name: str, epochs: int, rate: str) -> None: ...
-
-    def step(self, done: float) -> None:
-        """After every batch; `done` is the share of the stage, 0 to 1."""
-
-    def epoch(self, epoch: Epoch) -> None: ...
-
-    def finder(self, finder: Finder) -> None: ...
-
-    def parted(self, images: int) -> None:
-        """Memory was short: so many images go through the network at once from now on."""
-
-
-class Unheard:
-    """A follower that keeps all to itself."""
-
-    def stage(self, name: str, epochs: int, rate: str) -> None:
-        pass
-
-    def step(self, done: float) -> None:
-        pass
-
-    def epoch(self, epoch: Epoch) -> None:
-        pass
-
-    def finder(self, finder: Finder) -> None:
-        pass
-
-    def parted(self, images: int) -> None:
-        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,18 +351,3 @@ def _told(rate: float | slice) -> str:
     if isinstance(rate, slice):
         return f"slice({rate.start:.1e}, {rate.stop:.1e})"
     return f"{rate:.1e}"
-
-
-__all__ = [
-    "FALLBACK_RATE",
-    "STAGE_ONE",
-    "STAGE_TWO",
-    "Diverged",
-    "Epoch",
-    "Finder",
-    "Follower",
-    "Place",
-    "Trained",
-    "Unheard",
-    "train",
-]

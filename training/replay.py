@@ -14,8 +14,9 @@ from toploss.plan import Plan
 from training import lesson, manifest
 from training.data import Pictures, preprocessing
 from training.export import write_weights
+from training.follower import Follower
 from training.lesson import hardware
-from training.recipe import Follower, Place
+from training.recipe import Place
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,20 +68,7 @@ def rate_too_high(evidence: Evidence) -> Judged:
     signs, numbers = [], _of_rate(evidence)
     if numbers.get("largest_step", 0) > LARGE_STEP:
         signs.append(f"a single step changed the head's weights by {numbers['largest_step']:.0%}")
-    if evidence.non_finite:
-        signs.append("the loss was no number in the end")
-    elif evidence.trained.history:
-        last = evidence.trained.history[-1]
-        if last.train_loss > _started(evidence) or last.plain_loss > _guessing(evidence):
-            signs.append(
-                f"after annealing the loss is {last.train_loss:.2f}, from {_started(evidence):.2f}"
-                f" at the start, and {last.plain_loss:.2f} on plain training images"
-            )
-        elif (rise := _raised(evidence)) is not None:
-            signs.append(
-                f"stage two raised the loss on plain training images from {rise[0]:.2f} to "
-                f"{rise[1]:.2f}"
-            )
+    signs += filter(None, [_bad_loss(evidence)])
     if dead_filters(evidence)[0] is Verdict.FOUND:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
     if numbers["rate"] > NEAR_LOWEST * numbers.get("lowest_at", math.inf):
@@ -90,6 +77,25 @@ def rate_too_high(evidence: Evidence) -> Judged:
         )
     sure = numbers.get("largest_step", 0) > HUGE_STEP
     return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
+
+
+def _bad_loss(evidence: Evidence) -> str:
+    """What of the loss after annealing speaks for too high a rate; empty if nothing does. However
+    much that is, it is one sign."""
+    if evidence.non_finite:
+        return "the loss was no number in the end"
+    if not evidence.trained.history:
+        return ""
+    last, start = evidence.trained.history[-1], _started(evidence)
+    if last.train_loss > start or last.plain_loss > _guessing(evidence):
+        return (
+            f"after annealing the loss is {last.train_loss:.2f}, from {start:.2f} at the start, "
+            f"and {last.plain_loss:.2f} on plain training images"
+        )
+    if (rise := _raised(evidence)) is not None:
+        before, after = rise
+        return f"stage two raised it on plain training images from {before:.2f} to {after:.2f}"
+    return ""
 
 
 def _raised(evidence: Evidence) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ from toploss.plan import Plan
 from training import lesson
 from training.data import Pictures, preprocessing
 from training.finder import Finder
-from training.recipe import Follower
+from training.follower import Follower
 
 
 def sweep(home: Home, plan: Plan, stage: int, follower: Follower) -> Finder:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from training.recipe import Unheard
+from training.follower import Unheard
 
 
 class Watching(Unheard):

@@ -15,7 +15,7 @@ from toploss.plan import Plan, Start
 from toploss.processes import identity
 from training import lesson
 from training.data import Pictures, preprocessing
-from training.recipe import Unheard
+from training.follower import Unheard
 from training.run import execute
 
 LABELS = ("blue", "green", "red")

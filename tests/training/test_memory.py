@@ -20,8 +20,9 @@ from toploss.network import build
 from toploss.plan import Plan
 from training import lesson, randomness, recipe
 from training.data import Pictures, preprocessing
+from training.follower import Unheard
 from training.memory import in_portions
-from training.recipe import Epoch, Trained, Unheard
+from training.trained import Epoch, Trained
 
 
 class Heard(Unheard):

@@ -15,7 +15,9 @@ from toploss.preprocess import Preprocessing
 from training import lesson, randomness, recipe
 from training.checkpoints import Moment
 from training.data import Pictures
-from training.recipe import Diverged, Epoch, Finder, Trained
+from training.finder import Finder
+from training.recipe import Diverged
+from training.trained import Epoch, Trained
 
 
 class Notes:

@@ -27,8 +27,10 @@ from training.checkpoints import Checkpoints
 from training.data import Pictures, preprocessing
 from training.export import write_weights
 from training.fitting import resume
-from training.recipe import Epoch, Place, Trained, Unheard
+from training.follower import Unheard
+from training.recipe import Place
 from training.replay import replay
+from training.trained import Epoch, Trained
 
 THREADS = 2
 
