@@ -29,12 +29,16 @@ def bright_or_dark():
         helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
         helper.make_node("Sub", ["column", "half"], ["above"]),
         helper.make_node("Mul", ["above", "ten"], ["logits"]),
+        helper.make_node("Identity", ["column"], ["features"]),
     ]
     graph = helper.make_graph(
         nodes,
         "bright or dark",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 1]),
+        ],
         [
             helper.make_tensor("one", TensorProto.INT64, [1], [1]),
             helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
@@ -99,6 +103,17 @@ def test_onnx_answers_as_known(known):
     assert (made.name, found.dtype, found.shape) == ("onnx", np.float32, (2, 2))
     np.testing.assert_allclose(found[:, 0], [1 / (1 + np.exp(-5)), 1 / (1 + np.exp(5))], rtol=1e-4)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_lane_of_its_own_gives_the_same(known, threads):
+    made = engine.load(known, engine="onnx", threads=threads)
+
+    alone, beside = made.outputs(IMAGES), made.outputs(IMAGES, alone=False)
+
+    assert made.lanes == threads
+    np.testing.assert_allclose(beside.logits, alone.logits, atol=1e-6)
+    np.testing.assert_allclose(beside.features, alone.features, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [1, 2, 7, 33])
