@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from service.line import Line
+from service.batcher import Batcher
 from service.swap import Swap
 from toploss.home import Home
 
@@ -17,19 +17,25 @@ ACTOR = "local"
 class Desk:
     home: Home
     swap: Swap  # the model that answers
-    line: Line  # predictions in flight
+    batcher: Batcher  # predictions in flight
 
     @classmethod
     def lay(cls, home: Home) -> "Desk":
         settings = home.settings
-        # One thread more than cores, so that one decodes while the others compute.
-        line = Line(threads=settings.thread_count + 1, places=settings.queue_size)
-        return cls(home=home, swap=Swap(home), line=line)
+        batcher = Batcher(
+            home.limits,
+            threads=settings.thread_count,
+            places=settings.queue_size,
+            largest=settings.batch_size,
+            wait_s=settings.batch_wait_ms / 1000,
+            timeout_s=settings.timeout_s,
+        )
+        return cls(home=home, swap=Swap(home), batcher=batcher)
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
-        self.line.close()
+        self.batcher.close()
         self.home.db.close()
 
 

@@ -8,10 +8,19 @@ REQUESTS = Counter(
 PREDICTIONS = Counter(
     "toploss_predictions", "Images asked about, by what became of it.", ["outcome"]
 )
-PREDICTION_SECONDS = Histogram(
-    "toploss_prediction_seconds",
-    "From an image's bytes to its answer: decoding and computing.",
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+STAGE_SECONDS = Histogram(
+    "toploss_prediction_stage_seconds",
+    "What an image's answer takes: wait for a decoder, decode, queue for a lane, infer, and whole.",
+    ["stage"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+BATCH_IMAGES = Histogram(
+    "toploss_batch_images", "Images computed at once.", buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+INSIDE = Gauge(
+    "toploss_predictions_inside",
+    "Images asked about and not answered yet.",
+    multiprocess_mode="livesum",
 )
 # Of the live worker: BentoML merges the files of its processes.
 GENERATION = Gauge(

@@ -1,5 +1,6 @@
 """Predictions: from an image's bytes to an answer. No database on the way."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,17 +12,34 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from service import metrics, problems
-from service.desk import OurDesk
+from service.connection import Gone, while_connected
+from service.desk import Desk, OurDesk
 from service.swap import Serving
-from toploss.errors import BadInput, NoModel, Overloaded, ToplossError, UnsupportedType
+from toploss.engine import softmax
+from toploss.errors import (
+    BadInput,
+    Broken,
+    NoModel,
+    Overloaded,
+    TimedOut,
+    ToplossError,
+    UnsupportedType,
+)
 from toploss.ids import new_id
-from toploss.preprocess import Limits, decode
 
 router = APIRouter(tags=["predictions"])
 
 TOP = 3
 LARGEST_BATCH = 100  # images
 RAW_TYPES = ("image/", "application/octet-stream")
+
+OUTCOMES: dict[type[ToplossError], str] = {
+    NoModel: "no_model",
+    Overloaded: "overloaded",
+    TimedOut: "timed_out",
+    Gone: "gone",
+    Broken: "failed",
+}
 
 Top = Annotated[int, Query(ge=1, description="how many classes; at most all of them")]
 
@@ -70,8 +88,9 @@ async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONRespon
     """A multipart field `image`, or the image's bytes as the body."""
     serving = _serving(desk)
     try:
+        desk.batcher.expect_room()  # before a body is read that nobody could look at
         data = await _image(request)
-        answer = await desk.line.run(lambda: _answer(serving, data, desk.home.limits, top))
+        answer = await while_connected(request, _answer(desk, serving, data, top))
     except ToplossError as exc:
         _count(exc)
         refused = problems.response_to(exc)
@@ -95,18 +114,25 @@ async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSON
     """A multipart form with several `images`. The list is in the order sent; each element is a
     prediction or a problem, with its `status`: one bad image spoils no other."""
     serving = _serving(desk)
+    try:
+        desk.batcher.expect_room()
+    except Overloaded as exc:
+        _count(exc)
+        raise
     async with _parts(request, "images", LARGEST_BATCH) as parts:
         if not parts:
             raise BadInput("no image was sent; send a form with one or more files `images`")
+        at_once = asyncio.Semaphore(desk.batcher.fair_share)
 
-        def work() -> list[dict[str, Any]]:
-            return [_answer_or_problem(serving, part, desk.home.limits, top) for part in parts]
+        async def answered(part: UploadFile | str) -> dict[str, Any]:
+            async with at_once:
+                try:
+                    return await _answer(desk, serving, await _read(part), top)
+                except ToplossError as exc:
+                    _count(exc)
+                    return problems.body_of(exc)
 
-        try:
-            answers = await desk.line.run(work)
-        except Overloaded as exc:
-            _count(exc)
-            raise
+        answers = await while_connected(request, asyncio.gather(*map(answered, parts)))
     return JSONResponse(answers, headers={"X-Model-Version": serving.version})
 
 
@@ -125,8 +151,7 @@ async def _image(request: Request) -> bytes:
         async with _parts(request, "image", 1) as parts:
             if not parts:
                 raise BadInput("no image was sent: the form has no file `image`; add it")
-            part = parts[0]
-            return await part.read() if isinstance(part, UploadFile) else _bytes(part)
+            return await _read(parts[0])
     if kind.startswith(RAW_TYPES):
         return await request.body()
     if not kind:
@@ -160,37 +185,26 @@ def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def _bytes(part: UploadFile | str) -> bytes:
+async def _read(part: UploadFile | str) -> bytes:
     if isinstance(part, str):
         raise BadInput(
             f"the image is text ({part[:40]!a}), not a file; "
             "send the file itself, addresses are not fetched"
         )
-    return part.file.read()
+    return await part.read()
 
 
-def _answer_or_problem(
-    serving: Serving, part: UploadFile | str, limits: Limits, top: int
-) -> dict[str, Any]:
-    try:
-        return _answer(serving, _bytes(part), limits, top)
-    except ToplossError as exc:
-        _count(exc)
-        return problems.body_of(exc)
-
-
-def _answer(serving: Serving, data: bytes, limits: Limits, top: int) -> dict[str, Any]:
-    """Decode and compute, in a thread of the line."""
-    began = time.perf_counter()
-    image = decode(data, serving.size, limits)
-    probabilities = serving.engine.probabilities(image[np.newaxis])[0]
+async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[str, Any]:
+    began = time.monotonic()
+    outputs = await desk.batcher.ask(data, serving)
+    probabilities = softmax(outputs.logits)[0]
     best = np.argsort(-probabilities, kind="stable")[:top]
     guesses = [
         {"label": serving.labels[index], "confidence": float(probabilities[index])}
         for index in best
     ]
     metrics.PREDICTIONS.labels(outcome="answered").inc()
-    metrics.PREDICTION_SECONDS.observe(time.perf_counter() - began)
+    metrics.STAGE_SECONDS.labels(stage="whole").observe(time.monotonic() - began)
     return {
         **guesses[0],
         "top": guesses,
@@ -200,5 +214,5 @@ def _answer(serving: Serving, data: bytes, limits: Limits, top: int) -> dict[str
 
 
 def _count(error: ToplossError) -> None:
-    outcome = {NoModel: "no_model", Overloaded: "overloaded"}.get(type(error), "refused")
+    outcome = OUTCOMES.get(type(error), "refused")
     metrics.PREDICTIONS.labels(outcome=outcome).inc()

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from service.connection import Gone
 from toploss import errors
 from toploss.errors import ToplossError
 
@@ -27,6 +28,8 @@ STATUS: dict[type[ToplossError], int] = {
     errors.BadData: 409,
     errors.NoModel: 503,
     errors.Overloaded: 503,
+    errors.TimedOut: 504,
+    Gone: 408,
     errors.Broken: 503,
     errors.BadSettings: 503,
     errors.WrongSchema: 503,

@@ -17,7 +17,6 @@ from toploss.models import Alias, Version
 
 log = logging.getLogger("toploss.swap")
 
-WARMING = 3  # images through a new engine before it answers anybody
 LONGEST_RETRY_S = 60.0
 
 
@@ -143,8 +142,9 @@ class Swap:
             loaded, engine=settings.engine, device=settings.device, threads=settings.thread_count
         )
         size = loaded.preprocessing.size
-        for _ in range(WARMING):
-            engine.probabilities(np.zeros((1, 3, size, size), np.uint8))
+        for images in (1, 1, engine.largest):
+            for alone in (True, False):
+                engine.outputs(np.zeros((images, 3, size, size), np.uint8), alone=alone)
         return Serving(
             version=alias.version,
             generation=alias.generation,

@@ -33,6 +33,7 @@ class Engine(Protocol):
 
     name: EngineName
     lanes: int  # batches that it computes at the same time to advantage
+    largest: int  # images of a batch; more are not computed faster
 
     def outputs(self, images: Images, *, alone: bool = True) -> Outputs:
         """
@@ -53,6 +54,7 @@ class OnnxEngine:
     """
 
     name: EngineName = "onnx"
+    largest = 8
 
     def __init__(self, loaded: Loaded, *, threads: int) -> None:
         self.lanes = threads
@@ -94,6 +96,7 @@ class TorchEngine:
 
     name: EngineName = "torch"
     lanes = 1
+    largest = 64
 
     def __init__(self, loaded: Loaded, *, threads: int, device: str = "cpu") -> None:
         import torch

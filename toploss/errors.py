@@ -79,6 +79,10 @@ class Overloaded(ToplossError):
     """More requests in flight than the service takes."""
 
 
+class TimedOut(ToplossError):
+    """It took longer than anybody waits."""
+
+
 class Fenced(ToplossError):
     """Another attempt owns this run now; what this one did does not count."""
 

@@ -56,6 +56,16 @@ class Settings(BaseSettings):
     queue_size: Annotated[
         int, Field(gt=0, description="predictions in flight before the service answers 503")
     ] = 64
+    batch_size: Annotated[
+        int, Field(ge=0, le=1024, description="images computed at once; 0: the engine's best")
+    ] = 0
+    batch_wait_ms: Annotated[
+        float,
+        Field(ge=0, le=1000, description="longest wait of a batch for images being decoded"),
+    ] = 2
+    timeout_s: Annotated[
+        float, Field(gt=0, description="seconds after which an image that waits is given up (504)")
+    ] = 30
     poll_s: Annotated[
         float, Field(gt=0, description="seconds between two looks at the production alias")
     ] = 1.0

@@ -124,7 +124,8 @@ def test_every_domain_error_has_a_status(kind: type[errors.ToplossError]) -> Non
     assert (body["status"] >= 500) == (
         kind
         in {
-            *(errors.NoModel, errors.Overloaded, errors.Broken, errors.WrongSchema),
+            *(errors.NoModel, errors.Overloaded, errors.TimedOut),
+            *(errors.Broken, errors.WrongSchema),
             *(errors.BadSettings, errors.Fenced, errors.Cancelled, errors.ToplossError),
         }
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.service.conftest import LABELS, House, is_problem, picture, plain, square
+from toploss.engine import Engine, Images, Outputs, Probabilities
 
 
 def bomb() -> bytes:
@@ -177,20 +178,31 @@ def test_without_a_model_it_says_so_and_serves_once_one_is_promoted(empty: House
     assert answer.json()["model"] == version
 
 
+class Held:
+    """An engine that computes once the gate is open, and remembers its batches."""
+
+    name = "onnx"
+    lanes = 1
+    largest = 8
+
+    def __init__(self, engine: Engine, gate: threading.Event) -> None:
+        self._engine, self._gate = engine, gate
+        self.batches: list[int] = []
+
+    def outputs(self, images: Images, *, alone: bool = True) -> Outputs:
+        self._gate.wait(10)
+        self.batches.append(len(images))
+        return self._engine.outputs(images, alone=alone)
+
+    def probabilities(self, images: Images) -> Probabilities:
+        return self._engine.probabilities(images)
+
+
 def test_more_than_the_queue_holds_is_refused_at_once(house: House) -> None:
     desk = house.client.app._api.state.desk  # type: ignore[attr-defined]
-    desk.line._places = 2
+    desk.batcher._places = 2
     gate = threading.Event()
-    computed = desk.swap.serving.engine.probabilities
-
-    class Slow:
-        name = "onnx"
-
-        def probabilities(self, images: Any) -> Any:
-            gate.wait(10)
-            return computed(images)
-
-    object.__setattr__(desk.swap.serving, "engine", Slow())
+    object.__setattr__(desk.swap.serving, "engine", Held(desk.swap.serving.engine, gate))
     with ThreadPoolExecutor(6) as pool:
         asked = [
             pool.submit(house.client.post, "/predict", files={"image": picture()}) for _ in range(6)
