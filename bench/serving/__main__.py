@@ -1,0 +1,126 @@
+"""`POST /predict` against the limit of the machine, and against what others would write.
+
+Everybody is up at once and rests until it is its turn: machines that are shared change their speed
+within minutes, so figures are ratios within one round of turns.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.common import main
+from bench.serving import material, servers
+from bench.serving.load import load
+
+SUBJECTS = (("resnet34", 224), ("squeezenet1_0", 128))
+ROUNDS = 15
+CONNECTIONS = 16
+TURN_S = 4  # seconds of one turn
+
+
+def measure(quick: bool, only: str) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
+        for arch, size in SUBJECTS[:1] if quick else SUBJECTS:
+            folder = Path(scratch) / arch
+            subject = material.Subject.make(folder, arch, size)
+            rounds = 3 if quick else ROUNDS
+            found: dict[str, Any] = {}
+            if "limit".startswith(only):
+                found |= against_the_limit(subject, rounds)
+            if "peers".startswith(only):
+                found |= against_peers(subject, rounds)
+            figures |= found if arch == SUBJECTS[0][0] else {arch: found}
+    return figures
+
+
+def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
+    """Throughput at 16 connections, and latency at one, over decode and forward in a bare loop."""
+    ratios, limits, waits = [], [], []
+    with (
+        servers.ours(subject.home, subject.folder) as address,
+        servers.bare(subject.version, subject.photographs) as bare,
+    ):
+        load(address, subject.photographs, connections=CONNECTIONS, seconds=TURN_S)
+        for _ in range(rounds):
+            one = bare.ask("one", TURN_S / 2)["ms"]
+            alone = load(address, subject.photographs, connections=1, seconds=TURN_S / 2)
+            ways = bare.ask("all", 1.5 * TURN_S)
+            full = load(address, subject.photographs, connections=CONNECTIONS, seconds=TURN_S)
+            limits.append(ways)
+            waits.append((alone.mean_ms, one))
+            ratios.append(full.per_s / max(ways.values()))
+            print(
+                f"{subject.arch}: limit {max(ways.values()):.1f}/s, ours {full.per_s:.1f}/s "
+                f"({ratios[-1]:.3f}); one {one:.1f} ms, ours {alone.mean_ms:.1f} ms "
+                f"({alone.mean_ms / one:.3f}), failed {full.failed + alone.failed}",
+                flush=True,
+            )
+    return {
+        "throughput_over_limit": _middle(ratios),
+        "throughput_spread": _spread(ratios),
+        "latency_over_limit": _middle([ours / one for ours, one in waits]),
+        "latency_spread": _spread([ours / one for ours, one in waits]),
+        "overhead_ms": _middle([ours - one for ours, one in waits]),
+        "limit_per_s": {way: _middle([row[way] for row in limits]) for way in limits[0]},
+    }
+
+
+def against_peers(subject: material.Subject, rounds: int) -> dict[str, Any]:
+    """Throughput at 16 connections over each peer's; all are sent multipart forms."""
+    ratios: dict[str, list[float]] = {name: [] for name in servers.PEERS}
+    with ExitStack() as stack:
+        ours = stack.enter_context(servers.ours(subject.home, subject.folder))
+        addresses = {
+            name: stack.enter_context(
+                servers.peer(
+                    name, subject.version, subject.learner, subject.photographs[0], subject.folder
+                )
+            )
+            for name in servers.PEERS
+        }
+        for number in range(rounds + 1):
+            found = {
+                name: load(
+                    address,
+                    subject.photographs,
+                    connections=CONNECTIONS,
+                    seconds=TURN_S,
+                    form=True,
+                )
+                for name, address in {"ours": ours, **addresses}.items()
+            }
+            if number == 0:
+                continue  # everybody warms up
+            for name in servers.PEERS:
+                ratios[name].append(found["ours"].per_s / found[name].per_s)
+            told = (
+                f"{name} {one.per_s:.1f}/s ({one.failed} failed)" for name, one in found.items()
+            )
+            print(f"{subject.arch}: " + ", ".join(told), flush=True)
+    return {
+        f"over_{name.removeprefix('with_')}": _middle(values) for name, values in ratios.items()
+    } | {f"over_{name.removeprefix('with_')}_spread": _spread(v) for name, v in ratios.items()}
+
+
+def _middle(values: list[float]) -> float:
+    return round(statistics.median(values), 3)
+
+
+def _spread(values: list[float]) -> list[float]:
+    """The quartiles."""
+    if len(values) < 2:
+        return [round(value, 3) for value in values]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return [round(low, 3), round(high, 3)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--only", default="", help="limit or peers")
+    known, sys.argv[1:] = parser.parse_known_args()
+    main("serving", lambda quick: measure(quick, known.only), "three rounds, ResNet-34 alone")
