@@ -45,7 +45,7 @@ def peer(name: str, version: Path, learner: Path, photograph: Path, logs: Path) 
             _beside("uvicorn"),
             f"{module}:app",
             "--workers",
-            str(os.cpu_count()),
+            cores,
             *on,
         ],
         "with_litserve": [sys.executable, "-m", module],
