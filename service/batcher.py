@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from service import metrics
 from service.swap import Serving
-from toploss.engine import Images, Outputs
+from toploss.answers import Answer
+from toploss.engine import Images
 from toploss.errors import Broken, Overloaded, TimedOut, ToplossError
 from toploss.preprocess import Limits, decode
 
@@ -37,7 +38,7 @@ class _Job:
     data: bytes
     serving: Serving  # the version that answers, whatever is promoted meanwhile
     deadline: float  # monotonic clock, seconds
-    answer: "asyncio.Future[Outputs]"
+    answer: "asyncio.Future[Answer]"
     since: float  # when it entered the queue it is in; monotonic clock, seconds
     image: Image | None = field(default=None, init=False)
 
@@ -95,8 +96,8 @@ class Batcher:
                 "second, or raise TOPLOSS_QUEUE_SIZE"
             )
 
-    async def ask(self, data: bytes, serving: Serving) -> Outputs:
-        """What this version says of one image, in arrays of one row.
+    async def ask(self, data: bytes, serving: Serving) -> Answer:
+        """What this version says of one image.
 
         A caller that is cancelled leaves its place; what was not begun for it is not done.
 
@@ -177,7 +178,7 @@ class Batcher:
             began = time.monotonic()
             try:
                 images: Images = np.stack([job.image for job in jobs if job.image is not None])
-                outputs = jobs[0].serving.engine.outputs(images, alone=alone)
+                answers = jobs[0].serving.answers(images, alone=alone)
             except Exception as exc:  # whatever a runtime raises; the next batch goes on
                 log.exception("action=compute outcome=failed version=%s", jobs[0].serving.version)
                 broken = Broken(
@@ -187,7 +188,7 @@ class Batcher:
             else:
                 metrics.STAGE_SECONDS.labels(stage="infer").observe(time.monotonic() - began)
                 metrics.BATCH_IMAGES.observe(len(jobs))
-                _answer(jobs, outputs)
+                _answer(jobs, answers)
             finally:
                 with self._to_compute:
                     self._busy -= 1
@@ -248,13 +249,10 @@ def _since(job: _Job) -> float:
     return spent
 
 
-def _answer(jobs: list[_Job], outputs: Outputs) -> None:
+def _answer(jobs: list[_Job], answers: list[Answer]) -> None:
     def tell(job: _Job, row: int) -> None:
         if not job.answer.done():
-            one = slice(row, row + 1)
-            job.answer.set_result(
-                Outputs(logits=outputs.logits[one], features=outputs.features[one])
-            )
+            job.answer.set_result(answers[row])
 
     _on_their_loops(jobs, tell)
 

@@ -2,6 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from toploss.answers import Answer
+
 REQUESTS = Counter(
     "toploss_requests", "Requests answered, by route.", ["method", "route", "status"]
 )
@@ -17,6 +19,18 @@ STAGE_SECONDS = Histogram(
 BATCH_IMAGES = Histogram(
     "toploss_batch_images", "Images computed at once.", buckets=(1, 2, 4, 8, 16, 32, 64)
 )
+CONFIDENCE = Histogram(
+    "toploss_confidence",
+    "Confidence of the best guess.",
+    buckets=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
+)
+NOVELTY = Histogram(
+    "toploss_novelty",
+    "Distance to the nearest training images, 0 to 2.",
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1, 2),
+)
+LABELS = Counter("toploss_predicted", "Answers by predicted class.", ["label"])
+UNCERTAIN = Counter("toploss_uncertain", "Answers that are not to be gone by without a look.")
 INSIDE = Gauge(
     "toploss_predictions_inside",
     "Images asked about and not answered yet.",
@@ -30,6 +44,9 @@ GENERATION = Gauge(
 )
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
+MOST_LABELS = 1000  # classes with a label of their own
+_labels: set[str] = set()
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -38,3 +55,17 @@ def count_request(method: str, route: str | None, status: int) -> None:
     REQUESTS.labels(
         method=method if method in METHODS else "other", route=route or "other", status=str(status)
     ).inc()
+
+
+def answered(answer: Answer) -> None:
+    """Count what was answered: what a drift shows in."""
+    best = answer.guesses[0]
+    PREDICTIONS.labels(outcome="answered").inc()
+    CONFIDENCE.observe(best.confidence)
+    if len(_labels) < MOST_LABELS:
+        _labels.add(best.label)
+    LABELS.labels(label=best.label if best.label in _labels else "other").inc()
+    if answer.novelty is not None:
+        NOVELTY.observe(answer.novelty)
+    if answer.uncertain:
+        UNCERTAIN.inc()

@@ -14,7 +14,7 @@ from toploss.models import Alias, Version
 router = APIRouter(prefix="/v1", tags=["models"])
 
 # What a card shows of the manifest, where it has it.
-CARD = ("labels", "architecture", "metrics", "snapshot", "gate")
+CARD = ("labels", "architecture", "metrics", "temperature", "novelty", "snapshot", "gate")
 
 
 class Move(BaseModel):

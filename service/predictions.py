@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
@@ -15,7 +15,6 @@ from service import metrics, problems
 from service.connection import Gone, while_connected
 from service.desk import Desk, OurDesk
 from service.swap import Serving
-from toploss.engine import softmax
 from toploss.errors import (
     BadInput,
     Broken,
@@ -50,10 +49,19 @@ _GUESS = {
 }
 _PREDICTION = {
     "type": "object",
-    "required": ["label", "confidence", "top", "model", "prediction_id"],
+    "required": ["label", "confidence", "top", "uncertain", "model", "prediction_id"],
     "properties": {
         **_GUESS["properties"],  # type: ignore[dict-item]  # a literal of ours
         "top": {"type": "array", "items": _GUESS},
+        "uncertain": {
+            "type": "boolean",
+            "description": "not to be gone by without a look: little confidence, or a novel image",
+        },
+        "novelty": {
+            "type": "number",
+            "description": "distance to the nearest training images, 0 to 2; the model's card has "
+            "the threshold",
+        },
         "model": {"type": "string", "description": "the version that answered"},
         "prediction_id": {"type": "string"},
     },
@@ -196,18 +204,15 @@ async def _read(part: UploadFile | str) -> bytes:
 
 async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[str, Any]:
     began = time.monotonic()
-    outputs = await desk.batcher.ask(data, serving)
-    probabilities = softmax(outputs.logits)[0]
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    guesses = [
-        {"label": serving.labels[index], "confidence": float(probabilities[index])}
-        for index in best
-    ]
-    metrics.PREDICTIONS.labels(outcome="answered").inc()
+    found = await desk.batcher.ask(data, serving)
     metrics.STAGE_SECONDS.labels(stage="whole").observe(time.monotonic() - began)
+    metrics.answered(found)
+    guesses = [asdict(guess) for guess in found.guesses[:top]]
     return {
         **guesses[0],
         "top": guesses,
+        "uncertain": found.uncertain,
+        **({} if found.novelty is None else {"novelty": found.novelty}),
         "model": serving.version,
         "prediction_id": new_id(),
     }

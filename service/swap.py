@@ -10,7 +10,8 @@ import numpy as np
 from service import metrics
 from toploss import bentostore, models
 from toploss import engine as engines
-from toploss.engine import Engine
+from toploss.answers import Answer, Reader
+from toploss.engine import Engine, Images
 from toploss.errors import NoModel
 from toploss.home import Home
 from toploss.models import Alias, Version
@@ -29,7 +30,12 @@ class Serving:
     labels: tuple[str, ...]  # in the order of the engine's outputs
     size: int  # side of the network's input in pixels
     engine: Engine
+    reader: Reader  # of what the engine says
     published: Version  # its row
+
+    def answers(self, images: Images, *, alone: bool) -> list[Answer]:
+        """One for each image; `alone` as the engine's `outputs` has it."""
+        return self.reader.read(self.engine.outputs(images, alone=alone))
 
 
 @dataclass(kw_only=True)
@@ -142,15 +148,18 @@ class Swap:
             loaded, engine=settings.engine, device=settings.device, threads=settings.thread_count
         )
         size = loaded.preprocessing.size
+        reader = Reader.of(loaded, uncertain_below=settings.uncertain_below)
         for images in (1, 1, engine.largest):
             for alone in (True, False):
-                engine.outputs(np.zeros((images, 3, size, size), np.uint8), alone=alone)
+                outputs = engine.outputs(np.zeros((images, 3, size, size), np.uint8), alone=alone)
+                reader.read(outputs)
         return Serving(
             version=alias.version,
             generation=alias.generation,
             labels=loaded.labels,
             size=size,
             engine=engine,
+            reader=reader,
             published=version,
         )
 

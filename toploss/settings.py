@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     timeout_s: Annotated[
         float, Field(gt=0, description="seconds after which an image that waits is given up (504)")
     ] = 30
+    uncertain_below: Annotated[
+        float,
+        Field(ge=0, le=1, description="confidence below which an answer is called uncertain"),
+    ] = 0.7
     poll_s: Annotated[
         float, Field(gt=0, description="seconds between two looks at the production alias")
     ] = 1.0

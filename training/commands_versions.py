@@ -1,5 +1,6 @@
 """Commands on versions, and predictions without a server."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,6 +100,7 @@ def predict(
 
     from toploss import artifact, engine
     from toploss import models as stored
+    from toploss.answers import Reader
     from toploss.home import Home
 
     home = Home.open()
@@ -111,7 +113,8 @@ def predict(
             device=home.settings.device,
             threads=home.settings.thread_count,
         )
-        found = [_predicted(home, loaded, made, file) for file in files]
+        reader = Reader.of(loaded, uncertain_below=home.settings.uncertain_below)
+        found = [_predicted(home, loaded, made, reader, file) for file in files]
     lines = [
         f"{entry['file']}: {entry['label']} ({entry['confidence']:.3f})"
         if "label" in entry
@@ -124,7 +127,7 @@ def predict(
     return Answer(data, "\n".join(lines), FAILED, f"nothing was predicted: {lines[0]}")
 
 
-def _predicted(home: Any, loaded: Any, made: Any, file: Path) -> dict[str, Any]:
+def _predicted(home: Any, loaded: Any, made: Any, reader: Any, file: Path) -> dict[str, Any]:
     from toploss.errors import BadInput
     from toploss.preprocess import decode
 
@@ -135,10 +138,15 @@ def _predicted(home: Any, loaded: Any, made: Any, file: Path) -> dict[str, Any]:
         return {"file": str(file), "error": f"cannot be read ({exc.strerror}); check the path"}
     except BadInput as exc:
         return {"file": str(file), "error": str(exc)}
-    row = made.probabilities(picture[None])[0]
-    ranked = sorted(zip(loaded.labels, row.tolist(), strict=True), key=lambda pair: -pair[1])[:3]
-    top = [{"label": label, "confidence": share} for label, share in ranked]
-    return {"file": str(file), **top[0], "top": top}
+    answer = reader.read(made.outputs(picture[None]))[0]
+    top = [asdict(guess) for guess in answer.guesses[:3]]
+    return {
+        "file": str(file),
+        **top[0],
+        "top": top,
+        "uncertain": answer.uncertain,
+        "novelty": answer.novelty,
+    }
 
 
 def _moved(alias: Any) -> Answer:

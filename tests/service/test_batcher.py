@@ -12,13 +12,14 @@ import pytest
 from service.batcher import Batcher
 from service.swap import Serving
 from tests.service.conftest import SIZE, picture
-from toploss.engine import Images, Outputs
+from toploss.answers import Answer, Guess, Reader
+from toploss.engine import Images, Outputs, softmax
 from toploss.errors import Broken, NotAnImage, Overloaded, TimedOut
 from toploss.preprocess import Limits, decode
 
 
 class Means:
-    """Its logits are the means of the three channels. It waits at a gate, if it is given one."""
+    """Its logits are the means of the three channels, 0 to 1. It may wait at a gate."""
 
     name = "onnx"
 
@@ -40,7 +41,7 @@ class Means:
             self.together -= 1
         if self.fails:
             raise RuntimeError("out of order")
-        means = images.mean((2, 3), dtype=np.float64).astype(np.float32)
+        means = (images.mean((2, 3), dtype=np.float64) / 255).astype(np.float32)
         return Outputs(logits=means, features=means)
 
 
@@ -51,8 +52,13 @@ def serving(engine: Any, version: str = "v1") -> Serving:
         labels=("a", "b", "c"),
         size=SIZE,
         engine=engine,
+        reader=Reader(labels=("a", "b", "c"), uncertain_below=0.5),
         published=None,  # type: ignore[arg-type]  # nobody asks for it here
     )
+
+
+def by_label(guess: Guess) -> str:
+    return guess.label
 
 
 Make = Callable[..., Batcher]
@@ -72,8 +78,9 @@ def make() -> Iterator[Make]:
         one.close()
 
 
-def means(data: bytes) -> Any:
-    return decode(data, SIZE, Limits()).mean((1, 2))
+def wanted(data: bytes) -> Any:
+    """Probabilities of a, b, c."""
+    return softmax(decode(data, SIZE, Limits()).mean((1, 2))[None].astype(np.float32) / 255)[0]
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -92,9 +99,9 @@ def test_each_image_gets_its_own_answer(make: Make) -> None:
 
     async def story() -> None:
         found = await asyncio.gather(*(batcher.ask(data, answering) for data in pictures))
-        for data, outputs in zip(pictures, found, strict=True):
-            assert outputs.logits.shape == (1, 3)
-            np.testing.assert_allclose(outputs.logits[0], means(data), rtol=1e-5)
+        for data, answer in zip(pictures, found, strict=True):
+            confidences = [guess.confidence for guess in sorted(answer.guesses, key=by_label)]
+            np.testing.assert_allclose(confidences, wanted(data), rtol=1e-5)
 
     run(story())
 
@@ -108,7 +115,7 @@ def test_one_bad_image_spoils_no_other(make: Make) -> None:
             return_exceptions=True,
         )
         assert isinstance(found[1], NotAnImage)
-        assert all(isinstance(found[place], Outputs) for place in (0, 2))
+        assert all(isinstance(found[place], Answer) for place in (0, 2))
 
     run(story())
 

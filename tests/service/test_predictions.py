@@ -40,7 +40,7 @@ def test_a_form_and_raw_bytes_give_the_same_answer(house: House) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.headers["x-model-version"] == version
         body = answer.json()
-        assert body.keys() == {"label", "confidence", "top", "model", "prediction_id"}
+        assert body.keys() == {"label", "confidence", "top", "uncertain", "model", "prediction_id"}
         assert body["model"] == version
         assert body["top"] == formed.json()["top"]
         assert body["top"][0] == {"label": body["label"], "confidence": body["confidence"]}

@@ -1,0 +1,74 @@
+"""What a network's outputs mean: guesses with a confidence, and how far to go by them."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from toploss import novelty
+from toploss.artifact import FEATURES, Loaded
+from toploss.engine import Outputs, softmax
+from toploss.novelty import Bank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """One class."""
+
+    label: str
+    confidence: float  # calibrated probability, 0 to 1; those of all classes sum to 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a version says of one image."""
+
+    guesses: tuple[Guess, ...]  # every class, the likeliest first
+    novelty: float | None  # distance to the nearest training images, 0 to 2; None: not known
+    uncertain: bool  # not to be gone by without a look: little confidence, or a novel image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """How one version's outputs are read."""
+
+    labels: tuple[str, ...]  # in the order of the logits
+    uncertain_below: float  # confidence of the best guess
+    temperature: float = 1.0  # that the logits are divided by: training.calibration
+    bank: Bank | None = None  # training images, to tell what is novel
+    novel_above: float = float("inf")
+
+    @classmethod
+    def of(cls, loaded: Loaded, *, uncertain_below: float) -> Self:
+        """As the manifest says; a version from before there were temperature and novelty goes
+        without them."""
+        manifest = loaded.manifest
+        known = "novelty" in manifest
+        return cls(
+            labels=loaded.labels,
+            uncertain_below=uncertain_below,
+            temperature=float(manifest.get("temperature", 1.0)),
+            bank=novelty.read(loaded.folder / FEATURES) if known else None,
+            novel_above=float(manifest["novelty"]["threshold"]) if known else float("inf"),
+        )
+
+    def read(self, outputs: Outputs) -> list[Answer]:
+        """An answer for each row."""
+        shares = softmax(outputs.logits / np.float32(self.temperature))
+        orders = np.argsort(-shares, axis=1, kind="stable")
+        unlike: list[float] | list[None] = [None] * len(shares)
+        if self.bank is not None:
+            unlike = novelty.score(outputs.features, self.bank).tolist()
+        return [
+            Answer(
+                guesses=tuple(
+                    Guess(label=self.labels[place], confidence=float(row[place])) for place in order
+                ),
+                novelty=strange,
+                uncertain=bool(
+                    row[order[0]] < self.uncertain_below
+                    or (strange is not None and strange > self.novel_above)
+                ),
+            )
+            for row, order, strange in zip(shares, orders, unlike, strict=True)
+        ]
