@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from service import models, predictions, problems, retraining, review, samples
+from service import explanations, models, predictions, problems, retraining, review, samples
 from service.review import WEB, Assets
 from toploss import __version__
 
@@ -18,7 +18,7 @@ def build() -> FastAPI:
         responses=problems.DECLARED,
     )
     problems.install(api)
-    for part in (predictions, samples, review, retraining, models):
+    for part in (predictions, explanations, samples, review, retraining, models):
         api.include_router(part.router)
     api.include_router(review.pages)
     api.mount("/web", Assets(directory=WEB), name="web")

@@ -1,5 +1,6 @@
 """What the routes work with. It is laid out when a worker starts, never at import."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,6 +19,7 @@ class Desk:
     home: Home
     swap: Swap  # the model that answers
     batcher: Batcher  # predictions in flight
+    explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
 
     @classmethod
     def lay(cls, home: Home) -> "Desk":
@@ -30,7 +32,7 @@ class Desk:
             wait_s=settings.batch_wait_ms / 1000,
             timeout_s=settings.timeout_s,
         )
-        return cls(home=home, swap=Swap(home), batcher=batcher)
+        return cls(home=home, swap=Swap(home), batcher=batcher, explaining=asyncio.Semaphore(1))
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""

@@ -21,7 +21,7 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 SLACK = 64 * 1024  # bytes of a form around its image
 OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
 BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
-WITH_IMAGE = frozenset({"/predict", "/v1/samples"})
+WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples"})
 
 
 class Edge:

@@ -68,8 +68,11 @@ _PREDICTION = {
 }
 
 
-def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"schema": {"type": "object", "required": [field], "properties": {field: schema}}}
+def form(field: str, schema: dict[str, Any] = _FILE, *, raw: bool = False) -> dict[str, Any]:
+    """How OpenAPI shows a multipart body with this field; `raw`: or the image's bytes alone."""
+    described = {"type": "object", "required": [field], "properties": {field: schema}}
+    content: dict[str, Any] = {"multipart/form-data": {"schema": described}}
+    return {"required": True, "content": content | ({"image/*": {"schema": _FILE}} if raw else {})}
 
 
 def _answers(schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
@@ -82,22 +85,14 @@ def _answers(schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     "/predict",
     summary="What one image shows",
     responses=_answers(_PREDICTION),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": _form("image", _FILE),
-                "image/*": {"schema": _FILE},
-            },
-        }
-    },
+    openapi_extra={"requestBody": form("image", raw=True)},
 )
 async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONResponse:
     """A multipart field `image`, or the image's bytes as the body."""
-    serving = _serving(desk)
+    serving = serving_of(desk)
     try:
         desk.batcher.expect_room()  # before a body is read that nobody could look at
-        data = await _image(request)
+        data = await image_of(request)
         answer = await while_connected(request, _answer(desk, serving, data, top))
     except ToplossError as exc:
         _count(exc)
@@ -111,17 +106,12 @@ async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONRespon
     "/predict_batch",
     summary="What several images show",
     responses=_answers({"type": "array", "items": {"anyOf": [_PREDICTION, {"type": "object"}]}}),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"multipart/form-data": _form("images", {"type": "array", "items": _FILE})},
-        }
-    },
+    openapi_extra={"requestBody": form("images", {"type": "array", "items": _FILE})},
 )
 async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSONResponse:
     """A multipart form with several `images`. The list is in the order sent; each element is a
     prediction or a problem, with its `status`: one bad image spoils no other."""
-    serving = _serving(desk)
+    serving = serving_of(desk)
     try:
         desk.batcher.expect_room()
     except Overloaded as exc:
@@ -144,7 +134,7 @@ async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSON
     return JSONResponse(answers, headers={"X-Model-Version": serving.version})
 
 
-def _serving(desk: OurDesk) -> Serving:
+def serving_of(desk: OurDesk) -> Serving:
     try:
         return desk.swap.now()
     except NoModel as exc:
@@ -152,7 +142,7 @@ def _serving(desk: OurDesk) -> Serving:
         raise
 
 
-async def _image(request: Request) -> bytes:
+async def image_of(request: Request) -> bytes:
     """The bytes of the one image of a request, from a form or as its body."""
     kind = _content_type(request)
     if kind == "multipart/form-data":

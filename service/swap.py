@@ -13,6 +13,7 @@ from toploss import engine as engines
 from toploss.answers import Answer, Reader
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
+from toploss.heatmap import Head
 from toploss.home import Home
 from toploss.models import Alias, Version
 
@@ -31,6 +32,7 @@ class Serving:
     size: int  # side of the network's input in pixels
     engine: Engine
     reader: Reader  # of what the engine says
+    head: Head  # of the network, for what it looked at
     published: Version  # its row
 
     def answers(self, images: Images, *, alone: bool) -> list[Answer]:
@@ -160,6 +162,7 @@ class Swap:
             size=size,
             engine=engine,
             reader=reader,
+            head=Head.of(loaded),
             published=version,
         )
 

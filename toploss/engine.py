@@ -45,6 +45,9 @@ class Engine(Protocol):
     def probabilities(self, images: Images) -> Probabilities:
         """As training computed them: no temperature is applied."""
 
+    def seen(self, image: Images) -> tuple[Reals, Reals]:
+        """Of one image, (1, 3, s, s): pooled features (2f,), and the last feature map (f, h, w)."""
+
 
 class OnnxEngine:
     """ONNX Runtime on the CPU: about twice as fast as eager PyTorch there.
@@ -90,6 +93,11 @@ class OnnxEngine:
     def probabilities(self, images: Images) -> Probabilities:
         return softmax(self.outputs(images).logits)
 
+    def seen(self, image: Images) -> tuple[Reals, Reals]:
+        batch = normalise(image, self._preprocessing)
+        features, feature_map = self._narrow.run(["features", "feature_map"], {"images": batch})
+        return features[0], feature_map[0]
+
 
 class TorchEngine:
     """Eager PyTorch: the GPU's engine, and on the CPU the reference."""
@@ -132,6 +140,17 @@ class TorchEngine:
 
     def probabilities(self, images: Images) -> Probabilities:
         return softmax(self.outputs(images).logits)
+
+    def seen(self, image: Images) -> tuple[Reals, Reals]:
+        import torch
+
+        from toploss.network import pool
+
+        batch = torch.from_numpy(normalise(image, self._preprocessing)).to(self._device)
+        with self._one_at_a_time, torch.inference_mode():
+            feature_map = self._network.body(batch)
+            features = pool(feature_map)
+            return features[0].float().cpu().numpy(), feature_map[0].float().cpu().numpy()
 
 
 def load(

@@ -129,6 +129,11 @@ def decode(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.uint8]:
     """
     with _opened(data, limits) as image:
         rgb = to_rgb(image)
+    return squared(rgb, size)
+
+
+def squared(rgb: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+    """An upright RGB picture as the network's square: uint8, (3, size, size)."""
     if rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))

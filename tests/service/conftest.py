@@ -59,7 +59,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A hand-made network with known answers, in place of a training: it loads in milliseconds.
     """
     folder = tmp_path_factory.mktemp("export")
-    (folder / artifact.WEIGHTS).write_bytes(b"for the torch engine, which is not asked here")
+    save_file(_head(), folder / artifact.WEIGHTS)
     onnx.save(_colours(), folder / artifact.ONNX)
     images = np.random.default_rng(0).integers(0, 256, (4, 3, SIZE, SIZE), np.uint8)
     loaded = artifact.Loaded(
@@ -78,19 +78,36 @@ def _colours() -> onnx.ModelProto:
         [
             helper.make_node("Identity", ["images"], ["feature_map"]),
             helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-            helper.make_node("MatMul", ["features", "to_labels"], ["logits"]),
+            helper.make_node("Flatten", ["pooled"], ["means"]),
+            helper.make_node("MatMul", ["means", "to_labels"], ["logits"]),
+            helper.make_node("GlobalMaxPool", ["images"], ["highest"]),
+            helper.make_node("Flatten", ["highest"], ["maxima"]),
+            helper.make_node("Concat", ["maxima", "means"], ["features"], axis=1),
         ],
         "colours",
         [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, square)],
         [
             helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 3]),
-            helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 6]),
             helper.make_tensor_value_info("feature_map", onnx.TensorProto.FLOAT, square),
         ],
         [numpy_helper.from_array(to_labels, "to_labels")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _head() -> dict[str, Any]:
+    """The same in the weights' terms: logits of the six pooled features, maxima then means."""
+    ones, nought = np.ones, np.zeros
+    means = np.concatenate([nought((3, 3)), np.fliplr(np.eye(3)) * 3], axis=1)
+    arrays = {
+        **{f"head.{n}.weight": ones(size) for n, size in ((0, 6), (4, 6))},
+        **{f"head.{n}.running_var": ones(size) for n, size in ((0, 6), (4, 6))},
+        **{f"head.{n}.{name}": nought(6) for n in (0, 4) for name in ("bias", "running_mean")},
+        "head.2.weight": np.eye(6),
+        "head.6.weight": means,
+    }
+    return {key: np.ascontiguousarray(value, np.float32) for key, value in arrays.items()}
 
 
 PROBLEM = "application/problem+json"

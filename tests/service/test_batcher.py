@@ -53,7 +53,8 @@ def serving(engine: Any, version: str = "v1") -> Serving:
         size=SIZE,
         engine=engine,
         reader=Reader(labels=("a", "b", "c"), uncertain_below=0.5),
-        published=None,  # type: ignore[arg-type]  # nobody asks for it here
+        head=None,  # type: ignore[arg-type]  # nobody asks for these two here
+        published=None,  # type: ignore[arg-type]
     )
 
 

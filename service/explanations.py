@@ -1,0 +1,58 @@
+"""What the network looked at: a heat map over the image."""
+
+import asyncio
+import io
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from service.connection import while_connected
+from service.desk import OurDesk
+from service.predictions import form, image_of, serving_of
+from service.swap import Serving
+from toploss import heatmap
+from toploss.errors import UnknownLabel
+from toploss.preprocess import Limits, read, squared
+
+router = APIRouter(tags=["predictions"])
+
+Label = Annotated[
+    str | None, Query(max_length=200, description="a class; without it, the likeliest one")
+]
+
+
+@router.post(
+    "/explain",
+    summary="Where in an image a class was seen",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "A heat map over the image."}},
+    openapi_extra={"requestBody": form("image", raw=True)},
+)
+async def explain(request: Request, desk: OurDesk, label: Label = None) -> Response:
+    """What speaks for the class is laid over the image, from violet to yellow. The header
+    `X-Label` says for which class, percent-encoded."""
+    serving = serving_of(desk)
+    if label is not None and label not in serving.labels:
+        raise UnknownLabel(
+            f"label {label!r} is not one of the {len(serving.labels)} classes of version "
+            f"{serving.version}; GET /v1/model lists them"
+        )
+    desk.batcher.expect_room()
+    data = await image_of(request)
+    answer = await while_connected(request, desk.batcher.ask(data, serving))
+    wanted = label or answer.guesses[0].label
+    async with desk.explaining:
+        png = await asyncio.to_thread(_drawn, serving, data, wanted, desk.home.limits)
+    headers = {"X-Model-Version": serving.version, "X-Label": quote(wanted)}
+    return Response(png, media_type="image/png", headers=headers)
+
+
+def _drawn(serving: Serving, data: bytes, label: str, limits: Limits) -> bytes:
+    _, picture = read(data, limits)
+    pooled, feature_map = serving.engine.seen(squared(picture, serving.size)[None])
+    shares = heatmap.heat(serving.head, pooled, feature_map, serving.labels.index(label))
+    out = io.BytesIO()
+    heatmap.laid_over(picture, shares).save(out, "PNG")
+    return out.getvalue()
