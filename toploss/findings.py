@@ -75,7 +75,7 @@ def check(home: Home) -> list[Finding]:
     duplicates.fill(home)
     with home.db.read() as connection:
         pool = _load(connection)
-    found = [*_corrupt(home, pool.rows), *_conflicts(pool), *_near_duplicates(pool)]
+    found = [*_empty(pool), *_corrupt(home, pool.rows), *_conflicts(pool), *_near_duplicates(pool)]
     found += [*_leaks(pool), *_swallowed(pool), *_imbalance(pool), *_too_few(pool)]
     found += [*_odd_sizes(pool), *_alike_names(pool.known)]
     order = list(Severity)
@@ -241,6 +241,16 @@ def _swallowed(pool: _Pool) -> Iterator[Finding]:
                 )
 
 
+def _empty(pool: _Pool) -> Iterator[Finding]:
+    if not pool.rows:
+        yield Finding(
+            kind="too-few",
+            severity=Severity.ERROR,
+            words="nothing has been imported yet",
+            remedy="`toploss import FOLDER`",
+        )
+
+
 def _imbalance(pool: _Pool) -> Iterator[Finding]:
     counts = Counter(row.class_id for row in pool.taking_part())
     if len(counts) < 2:
@@ -269,7 +279,8 @@ def _too_few(pool: _Pool) -> Iterator[Finding]:
                 kind="too-few",
                 severity=Severity.WARNING,
                 words=f"{pool.label(class_id)} has {', '.join(short)}",
-                remedy="import more of the class",
+                remedy="import more of the class"
+                + ("" if any(counts[class_id, split] for split in FEW) else ", or merge it away"),
             )
 
 

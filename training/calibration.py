@@ -97,6 +97,12 @@ def reliability(probabilities: Reals, truth: Places, bins: int = BINS) -> list[B
     return table
 
 
+def lean(table: list[Bin]) -> float:
+    """Mean confidence less accuracy, -1 to 1: above 0 the model is too sure of itself."""
+    size = sum(row.count for row in table)
+    return sum(row.count * (row.confidence - row.accuracy) for row in table) / size
+
+
 def expected_calibration_error(table: list[Bin]) -> float:
     """Mean distance of confidence and accuracy over the samples, 0 to 1."""
     size = sum(row.count for row in table)

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from training.commands_train import Arch, Size, Weights
-from training.edge import FAILED, Answer, command, table
+from training.edge import FAILED, Answer, command, table, write
 
-dataset = typer.Typer(no_args_is_help=True, help="The data set.")
-classes = typer.Typer(no_args_is_help=True, help="The classes.")
+MOST_TOLD = 20  # lines of one kind about an import
+
+dataset = typer.Typer(no_args_is_help=True, help="The data set: counts, findings, differences.")
+classes = typer.Typer(no_args_is_help=True, help="The classes: names, and what becomes of them.")
 top = typer.Typer()
 
 
@@ -54,21 +56,22 @@ def import_(
             on_conflict=on_conflict,
             progress=_progress("importing"),
         )
+    taken = on_conflict == "new-label" and summary.conflicts > 0
     lines = [
         f"added {summary.added}, already known {summary.known}, "
-        f"label conflicts {summary.conflicts}, refused {len(summary.refused)}, "
-        f"near-duplicates {summary.near_duplicates}, quarantined {len(summary.quarantined)}"
+        f"label conflicts {summary.conflicts}{', each now as given' * taken}, "
+        f"refused {len(summary.refused)}, near-duplicates {summary.near_duplicates}, "
+        f"quarantined {len(summary.quarantined)}"
     ]
-    lines += [
-        f"  conflict: {c['path']} was given {c['given']!r}, is {c['label']!r}"
-        for c in summary.conflicting
-    ]
-    lines += [f"  refused: {r['path']}: {r['reason']}" for r in summary.refused]
-    lines += [
-        f"  quarantined: {q['id'][:12]} is kept out of training, its near-duplicate "
-        f"{q['because'][:12]} is held out"
-        for q in summary.quarantined
-    ]
+    lines += _first([_conflict(entry, taken=taken) for entry in summary.conflicting])
+    lines += _first([f"refused: {r['path']}: {r['reason']}" for r in summary.refused])
+    lines += _first(
+        [
+            f"quarantined: {q['id'][:12]} is kept out of training, its near-duplicate "
+            f"{q['because'][:12]} is held out"
+            for q in summary.quarantined
+        ]
+    )
     lines += [f"  note: {note}" for note in summary.notes]
     if summary.added + summary.known:
         return Answer(summary.as_json(), "\n".join(lines))
@@ -78,6 +81,19 @@ def import_(
         f"{first['path']}: {first['reason']}"
     )
     return Answer(summary.as_json(), "\n".join(lines), FAILED, complaint)
+
+
+def _conflict(entry: dict[str, str], *, taken: bool) -> str:
+    if taken:
+        return f"relabelled: {entry['path']} was another, is {entry['label']!r} now"
+    return f"conflict: {entry['path']} was given {entry['given']!r}, is {entry['label']!r}"
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first of many lines of one kind, and how many more there are."""
+    more = len(lines) - MOST_TOLD
+    rest = [f"  … and {more} more like this; --json has all"] if more > 0 else []
+    return [f"  {line}" for line in lines[:MOST_TOLD]] + rest
 
 
 @command(dataset, "show")
@@ -95,7 +111,7 @@ def show() -> Answer:
     text += (
         f"\n{found['changed']} of train and valid changed since the last verdict, "
         f"{found['excluded']} excluded, {found['quarantined']} quarantined, "
-        f"{found['conflicts']} label conflicts"
+        f"{found['conflicts']} label conflicts on record"
     )
     return Answer(found, text)
 
@@ -137,7 +153,9 @@ def check(
     counts = {level.value: 0 for level in findings.Severity}
     for one in found:
         counts[one.severity] += 1
-    lines.append(", ".join(f"{number} {level}s" for level, number in counts.items()))
+    lines.append(
+        ", ".join(f"{number} {level}{'s' * (number != 1)}" for level, number in counts.items())
+    )
     data = {
         "counts": counts,
         "findings": [one.as_json() for one in found],
@@ -174,16 +192,10 @@ def export(
 ) -> Answer:
     """Write every sample with today's label and split to a CSV."""
     from toploss import snapshots
-    from toploss.errors import BadInput
     from toploss.home import Home
 
     content = snapshots.export(Home.open())
-    try:
-        file.write_text(content, encoding="utf-8")
-    except OSError as exc:
-        raise BadInput(
-            f"{str(file)!r} cannot be written ({exc.strerror}); name another file"
-        ) from exc
+    write(file, content.encode())
     number = content.count("\n") - 1
     return Answer({"file": str(file), "samples": number}, f"{number} samples in {file}")
 
@@ -225,7 +237,7 @@ def rename(
 @command(classes, "merge")
 def merge(
     source: Annotated[str, typer.Argument(metavar="A", help="The class that goes.")],
-    word: Annotated[str, typer.Argument(metavar="INTO", help="The word into.")],
+    word: Annotated[str, typer.Argument(metavar="into", help="As in: merge cat into animal.")],
     target: Annotated[str, typer.Argument(metavar="B", help="The class that stays.")],
 ) -> Answer:
     """Merge class A into class B: every sample of A is one of B from now on."""

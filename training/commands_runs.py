@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from training.edge import FAILED, Answer, command, table, when
+from training.edge import FAILED, Answer, command, table, when, write
 
 top = typer.Typer()
-runs = typer.Typer(no_args_is_help=True, help="Trainings.")
+runs = typer.Typer(no_args_is_help=True, help="Trainings: asked for, under way, done.")
 retraining = typer.Typer(no_args_is_help=True, help="The automatic policy.")
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="A run of `toploss runs list`.")]
@@ -42,7 +42,8 @@ def retrain(
         reason = f"{reason}: {due.why}"
     fingerprint = snapshots.freeze(home).fingerprint
     run = queue.enqueue(home, reason=reason, actor="local", force=force, fingerprint=fingerprint)
-    return Answer({"id": run["id"], "state": run["state"]}, f"run {run['id']} is {run['state']}")
+    text = f"run {run['id']} is {run['state']}; a dispatcher (`toploss dispatch`) launches it"
+    return Answer({"id": run["id"], "state": run["state"]}, text)
 
 
 @command(top, "dispatch")
@@ -59,9 +60,10 @@ def dispatch(
     home = Home.open()
     dispatcher = Dispatcher(home, SubprocessLauncher(home))
     if once:
-        dispatcher.run_once()
-    else:
-        until_stopped(dispatcher)
+        run = dispatcher.run_once()
+        text = "nothing is waiting" if run is None else f"run {run} has ended"
+        return Answer({"stopped": True, "run": run}, text)
+    until_stopped(dispatcher)
     return Answer({"stopped": True}, "")
 
 
@@ -170,7 +172,7 @@ def report(
         )
     file = out or Path(f"report-{run}.html")
     version = models.get(home, found["version"])
-    file.write_bytes(home.blobs.get(f"{version.path}/{REPORT}"))
+    write(file, home.blobs.get(f"{version.path}/{REPORT}"))
     return Answer({"id": run, "report": str(file)}, f"{file} is written; open it in a browser")
 
 

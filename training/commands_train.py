@@ -1,5 +1,6 @@
 """Commands that train here and now."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,27 +166,40 @@ def lr_find(
     from training.watching import Watching
 
     home = Home.open()
-    plan = Plan.from_settings(home.settings).but(
-        arch=arch,
-        weights=weights,
-        size=size,
-        batch_size=batch_size,
-        epochs_head=epochs_head,
-        seed=seed,
-        flip=flip,
-        balance=balance,
-        cache=cache,
-    )
+    settings = {
+        "arch": arch,
+        "weights": weights,
+        "size": size,
+        "batch_size": batch_size,
+        "epochs_head": epochs_head,
+        "seed": seed,
+        "flip": flip,
+        "balance": balance,
+        "cache": cache,
+    }
+    plan = Plan.from_settings(home.settings).but(**settings)
     found = sweep(home, plan, stage, Watching(bar()))
     draw(found, out)
-    given = found.chosen if stage == 1 else 3 * found.chosen
+    rate = found.chosen if stage == 1 else 3 * found.chosen
     text = (
         f"rate     {found.chosen:.1e}, {found.why}\n"
         f"curve    {out}\n"
-        f"use it   toploss train --lr {given:.1e}"
+        f"use it   toploss train {_options(settings)}--lr {rate:.1e}"
         + ("" if stage == 1 else "  (stage two's peak is a third of --lr)")
     )
     return Answer({"stage": stage, "curve": str(out), **vars(found)}, text)
+
+
+def _options(settings: dict[str, Any]) -> str:
+    """What was given, as it is given again."""
+    text = ""
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            text += f"--{option} " if value else f"--no-{option} "
+        elif value is not None:
+            text += f"--{option} {shlex.quote(str(value))} "
+    return text
 
 
 def answered(result: Any) -> Answer:
@@ -237,14 +251,17 @@ def _rate(text: str | None) -> float | str | None:
 def _told(result: Any) -> str:
     valid, test = (result.metrics[split] for split in ("valid", "test"))
     found = [finding for finding in result.diagnosis if finding["verdict"] == "found"]
+    open_ = [f["rule"].replace("_", " ") for f in result.diagnosis if f["verdict"] == "cannot_tell"]
     lines = [
         f"run      {result.run}",
         f"version  {result.version}",
         f"valid    accuracy {valid['accuracy']:.4f}, loss {valid['loss']:.4f}",
         f"test     accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}",
         *[f"found    {finding['words']} {finding['remedy']}" for finding in found],
-        *([] if found else ["found    nothing wrong"]),
+        *([] if found else ["found    nothing beyond its threshold"]),
+        *([f"         cannot tell: {', '.join(open_)}"] if open_ else []),
         f"gate     {result.gate['verdict']}: {result.gate['reason']}",
         f"         {result.gate['outcome']}",
+        f"report   toploss runs report {result.run}",
     ]
     return "\n".join(lines)

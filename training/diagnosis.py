@@ -182,7 +182,8 @@ RULES = (
         "certainly some",
         source="power laws: Hestness et al. 2017, Viering and Loog 2022; the points are " + OURS,
         remedy="Add images, of the classes that are confused most first.",
-        needs="A learning curve takes pretrained weights, and enough images of train and valid.",
+        needs="More images of valid narrow a range down. Where there is no curve at all: it takes "
+        "pretrained weights, and some dozens of images in train and valid.",
         judge=rules.more_data,
     ),
     Rule(

@@ -111,4 +111,6 @@ class Diary(Follower):
 
     def finder(self, finder: Finder) -> None:
         runs.note(self._home, self._lease, finder=vars(finder))
-        log.info("lr-find: %.1e (%s)", finder.chosen, finder.why)
+        given = records.show(self._home, self._lease.run)["settings"]["lr"]
+        used = "" if given is None else f"; {given:.1e} was given and is used"
+        log.info("lr-find: %.1e (%s)%s", finder.chosen, finder.why, used)

@@ -60,13 +60,15 @@ class Dispatcher:
             stop.wait(STEP_S)
         self.close()
 
-    def run_once(self) -> None:
-        """Take the waiting run, if there is one, and see it to its end."""
+    def run_once(self) -> str | None:
+        """Take the waiting run, if there is one, and see it to its end; returns its id."""
         self.step()
+        taken = None if self._lease is None else self._lease.run
         while self.busy:
             time.sleep(STEP_S / 4)
             assert self._lease is not None
             self._watch(self._lease)
+        return taken
 
     def close(self) -> None:
         """End what was launched; its run goes back into the queue."""

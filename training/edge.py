@@ -7,6 +7,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -37,8 +38,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], No
             _log_to_stderr()
             try:
                 answer = function(*args, **kwargs)
-            except KeyboardInterrupt:
-                _fail("interrupted", 130)
+            except KeyboardInterrupt as stopped:
+                _fail(str(stopped) or "interrupted", 130)
             except (typer.BadParameter, typer.Exit):
                 raise  # wrong usage, told as Typer tells it; or an end without a word
             except Exception as exc:  # the edge: every error becomes a line and a code
@@ -87,6 +88,18 @@ def when(seconds: float | None) -> str:
     from datetime import datetime
 
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write what was asked for to a file. Raises BadInput, if that cannot be."""
+    from toploss.errors import BadInput
+
+    try:
+        file.write_bytes(content)
+    except OSError as exc:
+        raise BadInput(
+            f"{str(file)!r} cannot be written ({exc.strerror}); name another file"
+        ) from exc
 
 
 def _cell(value: Any) -> str:

@@ -87,7 +87,12 @@ def from_folder(
             f"with one of {', '.join(SUFFIXES)}"
         )
     summary = Summary(refused=refused, notes=[*_beside(root), *_nested(files)])
-    return _take_in(_home(home), files, summary, on_conflict, actor, progress)
+    home = _home(home)
+    _take_in(home, files, summary, on_conflict, actor, progress)
+    with_images = [entry["name"] for entry in classes.listed(home) if entry["samples"]]
+    if len(with_images) == 1:
+        summary.notes.append(f"there is one class, {with_images[0]!r}: a classifier needs two")
+    return summary
 
 
 def from_csv(
@@ -197,7 +202,8 @@ def _nested(files: list[File]) -> list[str]:
             inner.setdefault(file.label, set()).add(folder.name)
     return [
         f"class {label!r} took in the images of its sub-folders {', '.join(sorted(names)[:5])}"
-        f"{', …' * (len(names) > 5)}; if those are the classes, import the folder {label!r} itself"
+        f"{', …' * (len(names) > 5)}; if those are the classes, import the folder {label!r} "
+        "itself, with `--on-conflict new-label`, so that its labels replace those of this import"
         for label, names in inner.items()
         if len(names) > 1
     ]

@@ -3,6 +3,7 @@
 import sys
 import time
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
 from toploss import __version__
@@ -55,6 +56,6 @@ def summary(snapshot: Snapshot, plan: Plan, device: str, threads: int) -> str:
     splits = ", ".join(f"{sum(c.values())} {split}" for split, c in snapshot.counts.items())
     return (
         f"{splits} in {len(snapshot.labels)} classes (snapshot {snapshot.fingerprint[:12]}); "
-        f"{plan.arch} at {plan.size} px, weights {plan.weights}, seed {plan.seed}, "
+        f"{plan.arch} at {plan.size} px, weights {Path(plan.weights).name}, seed {plan.seed}, "
         f"{device} with {threads} threads"
     )

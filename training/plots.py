@@ -189,7 +189,11 @@ def _chart(x: Axis, y: Axis, inside: str, description: str, lines: Sequence[Line
         legend += f'<path class="curve {line.kind}" d="M{start:.0f} 10h18"/>'
         legend += f'<text x="{start + 23:.0f}" y="14">{escape(line.name)}</text>'
         start += 40 + LETTER * len(line.name)
-    if not lines:
+    if lines:
+        middle = (TOP + bottom) / 2
+        turned = f'transform="translate(11,{middle}) rotate(-90)" text-anchor="middle"'
+        legend += f"<text {turned}>{escape(y.name)}</text>"
+    else:
         legend = f'<text x="{LEFT}" y="14">{escape(y.name)}</text>'
     return (
         f'<svg class="plot" role="img" aria-label="{escape(description)}" '

@@ -145,7 +145,12 @@ def _calibrated(contents: Contents) -> list[dict[str, Any]]:
         for name, probabilities in (("before", contents.probabilities), ("after", after))
     ]
     return [
-        {"name": name, "table": table, "error": calibration.expected_calibration_error(table)}
+        {
+            "name": name,
+            "table": table,
+            "error": calibration.expected_calibration_error(table),
+            "lean": calibration.lean(table),
+        }
         for name, table in tables
     ]
 
@@ -194,4 +199,6 @@ def _number(value: Any) -> str:
         return ", ".join(_number(part) for part in value)
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "none" if value is None else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not set" if value is None else str(value)

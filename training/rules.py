@@ -283,7 +283,7 @@ def label_noise(evidence: Evidence) -> Judged:
     low, high = wrong.interval
     words = (
         f"By the answers on {size} held-out images, of which {scored.hits.mean():.1%} agree with "
-        f"the label, {low:.1%} to {high:.1%} of the labels are wrong."
+        f"the label, {low:.1%} to {high:.1%} of the labels may be wrong."
     )
     numbers: Numbers = {
         "share": wrong.share,
@@ -304,8 +304,8 @@ def more_data(evidence: Evidence) -> Judged:
     words = (
         f"Quick heads on {', '.join(map(str, curve.sizes))} training images are wrong on "
         f"{', '.join(f'{error:.1%}' for error in curve.errors)} of valid. By the power law through "
-        f"these, {2 * curve.sizes[-1]} would leave {low:.1%} to {high:.1%}: "
-        f"{100 * least:.1f} to {100 * most:.1f} points less."
+        f"these, {2 * curve.sizes[-1]} would leave {low:.1%} to {high:.1%}: a change of "
+        f"{-100 * most:+.1f} to {-100 * least:+.1f} points."
     )
     if least > 0 and curve.errors[-1] - curve.doubled >= WORTH:
         return Verdict.FOUND, words, asdict(curve)

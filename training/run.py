@@ -69,9 +69,14 @@ def execute(
             return _story(home, lease, Diary(home, lease, pulse, watch))
     except Fenced:
         raise
-    except (Cancelled, KeyboardInterrupt) as exc:
-        _end(home, lease, RunState.CANCELLED, str(exc) or "interrupted")
+    except Cancelled as exc:
+        _end(home, lease, RunState.CANCELLED, str(exc))
         raise
+    except KeyboardInterrupt as exc:
+        _end(home, lease, RunState.CANCELLED, "interrupted")
+        raise KeyboardInterrupt(
+            f"interrupted; `toploss runs resume {lease.run}` goes on where it stood"
+        ) from exc
     except ToplossError as exc:
         if isinstance(exc, Diverged):
             _diverged(home, lease, exc)  # never raises: the run has to end
@@ -101,7 +106,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         diary.recall(moment.trained.history)
     snapshot = _snapshot(home, lease)
     runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
-    log.info("%s", manifest.summary(snapshot, plan, device, threads))
+    log.info("run %s: %s", lease.run, manifest.summary(snapshot, plan, device, threads))
     company = ranks.join(device)
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
     company.told(said | {"run": lease.run, "threads": threads})

@@ -25,8 +25,9 @@ def only(home, kind):
     return found
 
 
-def test_of_an_empty_data_set_nothing_is_found(home):
-    assert findings.check(home) == []
+def test_of_an_empty_data_set_that_is_said_alone(home):
+    (found,) = findings.check(home)
+    assert (found.severity, found.words) == ("error", "nothing has been imported yet")
 
 
 def test_damaged_and_missing_bytes(home):

@@ -412,6 +412,54 @@ def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., 
     assert "paused" in toploss("retraining", "status", home=home).stdout
 
 
+def test_what_lr_find_advises_names_what_it_was_given(
+    toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    curve = tmp_path / "sweep.png"
+    told = toploss("lr-find", *SWEPT, "--no-flip", "--out", curve, home=learned_home()).stdout
+
+    (advice,) = [line for line in told.splitlines() if line.startswith("use it")]
+    assert advice.split()[2:4] == ["toploss", "train"]
+    for option in (*SWEPT, "--no-flip"):
+        assert f" {option.replace('=', ' ')} " in advice
+
+
+@pytest.mark.parametrize(
+    "command", [("dataset", "export"), ("runs", "report", "{run}", "--out")], ids=" ".join
+)
+def test_a_file_that_cannot_be_written_is_named(
+    toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    home = learned_home()
+    given = [part.format(run=records.listed(home)[0]["id"]) for part in command]
+
+    line = complaint(toploss(*given, tmp_path / "none" / "file", home=home), 1)
+
+    assert "cannot be written" in line
+    assert "name another file" in line
+
+
+def test_control_c_in_a_training_says_how_it_goes_on(
+    toploss: Toploss, learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = learned_home()
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.run.appraise", stopped)
+
+    line = complaint(toploss("train", *RECIPE, home=home), 130)
+
+    run = records.listed(home)[0]
+    assert run["state"] == "cancelled"
+    assert f"`toploss runs resume {run['id']}` goes on where it stood" in line
+
+
+def test_a_dispatcher_with_nothing_to_do_says_so(toploss: Toploss, tmp_path: Path) -> None:
+    assert toploss("dispatch", "--once").stdout == "nothing is waiting\n"
+
+
 def _commands() -> Iterator[tuple[str, ...]]:
     from typer.main import get_command
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from demo import digits
 from tests.conftest import picture
 from tests.toploss import pictures
-from toploss import findings, samples, snapshots
+from toploss import classes, findings, samples, snapshots
 from toploss.errors import BadInput, NotFound
 from toploss.home import Home
 from toploss.schema import classes as classes_table
@@ -59,7 +59,8 @@ def test_splits_go_by_their_other_names_and_what_stands_beside_is_told(
     summary = from_folder(tmp_path / "in", home=home)
 
     assert snapshots.overview(home)["splits"] == {"train": 1, "valid": 1, "test": 1}
-    (note,) = summary.notes
+    note, alone = summary.notes
+    assert alone == "there is one class, 'cat': a classifier needs two"
     assert note.startswith("left out spare: train, val, test hold the splits")
 
 
@@ -197,7 +198,7 @@ def test_near_duplicates_across_given_splits_are_told(home: Home, tmp_path: Path
     assert len({entry["because"] for entry in first.quarantined}) == 1
     assert second.near_duplicates == 1
     assert snapshots.overview(home)["splits"]["test"] == 1
-    assert second.as_json()["notes"] == []
+    assert second.as_json()["notes"] == ["there is one class, 'cat': a classifier needs two"]
 
 
 def test_an_import_looks_at_what_was_there_before_likenesses_were(
@@ -223,6 +224,13 @@ def test_sub_folders_that_became_one_class_are_told(home: Home, tmp_path: Path) 
 
     (note,) = summary.notes
     assert note.startswith("class 'photos' took in the images of its sub-folders cat, cow, dog;")
+    assert "'photos' itself, with `--on-conflict new-label`" in note
+
+    mended = from_folder(tmp_path / "in/photos", home=home, on_conflict="new-label")
+
+    assert (mended.known, mended.conflicts) == (3, 3)
+    counts = {entry["name"]: entry["samples"] for entry in classes.listed(home)}
+    assert counts == {"photos": 0, "cat": 1, "cow": 1, "dog": 1, "owl": 1, "fox": 1}
 
 
 def test_groups_swallow_no_class_of_the_digits(home: Home, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_what_was_not_found_is_told_after_what_was(make: Make) -> None:
         "labels look wrong",
         "Cannot be told: 1",
         "Too few subsets",
-        "not found: 1",
+        "not beyond its threshold: 1",
         "It learns",
     ]
     assert [page.index(words) for words in told] == sorted(page.index(words) for words in told)
@@ -144,7 +144,7 @@ def test_what_was_not_found_is_told_after_what_was(make: Make) -> None:
 def test_without_a_finding_it_says_so(make: Make) -> None:
     page = report.page(make(manifest=manifest(["<cat>", "dog"]) | {"diagnosis": []}))
 
-    assert "has found nothing wrong" in page
+    assert "has found nothing beyond its thresholds" in page
 
 
 def test_curves_sweep_and_reliability_are_drawings_with_a_name(make: Make) -> None:
