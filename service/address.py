@@ -1,4 +1,4 @@
-"""Which address the service may listen on: a loopback one, as long as there are no keys."""
+"""Which address the service may listen on: a loopback one, unless there are keys."""
 
 import ipaddress
 import os
@@ -11,6 +11,7 @@ import click
 
 from toploss.errors import ToplossError
 from toploss.home import Home
+from toploss.keys import Ring
 
 
 def is_loopback(host: str) -> bool:
@@ -31,22 +32,24 @@ def refuse_in_supervisor(configured: str) -> None:
     if given is None:
         return  # a worker, a build, a test
     host = given["host"] or configured
-    if not is_loopback(host):
-        _refuse(_told(host))
     try:
-        Home.open().db.close()
+        home = Home.open()
+        has_keys = bool(Ring.load(home).keys)
+        home.db.close()
     except ToplossError as exc:
         _refuse(str(exc))
+    if not has_keys and not is_loopback(host):
+        _refuse(_told(host))
 
 
-def refuse_in_worker() -> None:
+def refuse_in_worker(home: Home) -> None:
     """The address that was really bound has the last word; the supervisor is ended as well."""
     given = _command("fd")
     if given is None:
         return
     with socket.socket(fileno=os.dup(given["fd"])) as bound:
         address = bound.getsockname()
-    if isinstance(address, tuple) and not is_loopback(address[0]):
+    if isinstance(address, tuple) and not is_loopback(address[0]) and not Ring.load(home).keys:
         print(f"toploss: {_told(address[0])}", file=sys.stderr, flush=True)
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(1)
@@ -62,8 +65,8 @@ def _command(option: str) -> dict[str, Any] | None:
 
 def _told(host: str) -> str:
     return (
-        f"refusing to listen on {host}: there are no API keys yet, so only a loopback address is "
-        "served; start with --host 127.0.0.1"
+        f"refusing to listen on {host}: there are no API keys, so only a loopback address is "
+        "served; start with --host 127.0.0.1, or make a key by `toploss keys create`"
     )
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from service import explanations, models, predictions, problems, retraining, review, samples
+from service import explanations, login, models, predictions, problems, retraining, review, samples
 from service.review import WEB, Assets
 from toploss import __version__
 
@@ -21,5 +21,6 @@ def build() -> FastAPI:
     for part in (predictions, explanations, samples, review, retraining, models):
         api.include_router(part.router)
     api.include_router(review.pages)
+    api.include_router(login.router)
     api.mount("/web", Assets(directory=WEB), name="web")
     return api

@@ -53,11 +53,12 @@ class Toploss:
     """An image classifier that shows what it was most wrong about, and retrains itself."""
 
     def __init__(self) -> None:
-        address.refuse_in_worker()
+        home = Home.open()
+        address.refuse_in_worker(home)
         _log_to_bentoml()
         # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
         follow_parent(lambda: os._exit(1))
-        self._desk = Desk.lay(Home.open())
+        self._desk = Desk.lay(home)
         api.state.desk = self._desk
         self._desk.swap.start()
 

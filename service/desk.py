@@ -6,12 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
 from service.swap import Swap
 from toploss.home import Home
-
-# Who acts, until there are keys: whoever reaches the loopback address.
-ACTOR = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +17,8 @@ class Desk:
     home: Home
     swap: Swap  # the model that answers
     batcher: Batcher  # predictions in flight
+    doorkeeper: Doorkeeper  # who may come in
+    rate_limit: RateLimit
     explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
 
     @classmethod
@@ -32,11 +32,19 @@ class Desk:
             wait_s=settings.batch_wait_ms / 1000,
             timeout_s=settings.timeout_s,
         )
-        return cls(home=home, swap=Swap(home), batcher=batcher, explaining=asyncio.Semaphore(1))
+        return cls(
+            home=home,
+            swap=Swap(home),
+            batcher=batcher,
+            doorkeeper=Doorkeeper(home),
+            rate_limit=RateLimit(settings.rate_limit),
+            explaining=asyncio.Semaphore(1),
+        )
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
+        self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()
 
@@ -51,5 +59,10 @@ async def _home(request: Request) -> Home:
     return desk.home
 
 
+async def _actor(request: Request) -> str:
+    return caller_of(request.scope).key.name
+
+
 OurDesk = Annotated[Desk, Depends(_desk)]
 OurHome = Annotated[Home, Depends(_home)]
+Actor = Annotated[str, Depends(_actor)]  # the name of the key that asks

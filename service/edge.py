@@ -1,5 +1,6 @@
 """The outermost door: who may come in, how much they may bring, and how every answer leaves."""
 
+import hmac
 import logging
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -10,13 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics, problems
+from service import auth, metrics, problems
+from service.auth import READING
+from service.login import leads_to_login
 from service.predictions import LARGEST_BATCH
 
 log = logging.getLogger("toploss.edge")
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 SLACK = 64 * 1024  # bytes of a form around its image
 OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
@@ -37,7 +39,7 @@ class Edge:
             return
         headers = Headers(scope=scope)
         leaving = _Leaving(scope=scope, send=send, api=self._api)
-        refused = _stranger(scope["method"], headers) or _too_much(headers, self._limit(scope))
+        refused = self._not_let_in(scope, headers) or _too_much(headers, self._limit(scope))
         if refused is None and _browser_at_the_door(scope, headers):
             refused = RedirectResponse("/review", 307)
         if refused is not None:
@@ -51,6 +53,41 @@ class Edge:
                 await _said(500, scope)(scope, receive, leaving)
             elif not leaving.ended:
                 raise  # half an answer is out: the connection has to break
+
+    def _not_let_in(self, scope: Scope, headers: Headers) -> Response | None:
+        """Every path is closed but those that are named as open, whoever answers them."""
+        method, path = scope["method"], scope["path"]
+        desk = self._api.state.desk
+        if desk.doorkeeper.unlocked and (stranger := _stranger(method, headers)) is not None:
+            return stranger
+        if auth.is_open(path) or (path == "/metrics" and desk.home.settings.metrics_open):
+            return _from_elsewhere(headers) if method not in READING else None
+        caller = desk.doorkeeper.caller(headers)
+        if caller is None:
+            return _unknown(scope, headers)
+        scope["toploss.caller"] = caller
+        if not caller.key.role.covers(wanted := auth.needed(method, path)):
+            return problems.response(
+                403,
+                f"key {caller.key.name!r} has the role {caller.key.role}, and {method} "
+                f"{path[:200]} needs {wanted}; use another key",
+            )
+        if caller.session and method not in READING and path != "/logout":
+            token = headers.get(auth.CSRF_HEADER, "")
+            if not hmac.compare_digest(token.encode(), caller.csrf.encode()):
+                return problems.response(
+                    403, "the X-CSRF-Token is missing or not this session's; load the page again"
+                )
+        if caller.session and method not in READING and (other := _from_elsewhere(headers)):
+            return other
+        if wait_s := desk.rate_limit.wait_s(caller.key.name):
+            return problems.response(
+                429,
+                f"key {caller.key.name!r} asks more than {desk.home.settings.rate_limit:g} times a "
+                f"second; try again in {wait_s} s, or raise TOPLOSS_RATE_LIMIT",
+                {"Retry-After": str(wait_s)},
+            )
+        return None
 
     def _limit(self, scope: Scope) -> int:
         """Bytes that the body of this request may have."""
@@ -119,14 +156,32 @@ def _stranger(method: str, headers: Headers) -> Response | None:
             f"Host {host[:80]!r} is not a loopback name; without keys the service answers only "
             "to 127.0.0.1, localhost and [::1]",
         )
-    origin = headers.get("origin")
-    if method not in READING and origin is not None and _host_of(origin) != host.lower():
+    return _from_elsewhere(headers) if method not in READING else None
+
+
+def _from_elsewhere(headers: Headers) -> Response | None:
+    """Whether a page of another site has had a browser send this."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is not None and _host_of(origin) != host.lower():
         return problems.response(
             403,
-            f"Origin {origin[:80]!r} is not this service ({host}); "
-            "without keys only its own pages may change anything",
+            f"Origin {origin[:80]!r} is not this service ({host[:80]}); "
+            "in a browser only its own pages may change anything",
         )
     return None
+
+
+def _unknown(scope: Scope, headers: Headers) -> Response:
+    """Nobody that is known: a browser is shown where to sign in."""
+    page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+    if page and not scope["path"].startswith("/v1/"):
+        return leads_to_login(scope["path"], scope["query_string"])
+    return problems.response(
+        401,
+        "no key, or one that is not in force; send `Authorization: Bearer …` "
+        "(an admin makes keys by `toploss keys create`)",
+        {"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _name(address: str) -> str | None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import paging, times
-from service.desk import ACTOR, OurDesk, OurHome
+from service.desk import Actor, OurDesk, OurHome
 from service.paging import Cursor, Limit
 from toploss import models
 from toploss.models import Alias, Version
@@ -53,16 +53,19 @@ def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str,
 
 
 @router.post("/models/rollback", summary="Return production to the version before")
-def rollback(home: OurHome, body: Move | None = None) -> dict[str, Any]:
+def rollback(home: OurHome, actor: Actor, body: Move | None = None) -> dict[str, Any]:
     """It pauses the automatic retraining, which would else bring the same model again."""
-    return _told(models.rollback(home, reason=(body or Move()).reason, actor=ACTOR))
+    return _told(models.rollback(home, reason=(body or Move()).reason, actor=actor))
 
 
 @router.post("/models/{version}/promote", summary="Point production at a version")
 def promote(
-    home: OurHome, version: Annotated[str, Path(max_length=26)], body: Move | None = None
+    home: OurHome,
+    actor: Actor,
+    version: Annotated[str, Path(max_length=26)],
+    body: Move | None = None,
 ) -> dict[str, Any]:
-    return _told(models.promote(home, version, reason=(body or Move()).reason, actor=ACTOR))
+    return _told(models.promote(home, version, reason=(body or Move()).reason, actor=actor))
 
 
 def _card(version: Version) -> dict[str, Any]:

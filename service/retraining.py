@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import paging, times
-from service.desk import ACTOR, OurHome
+from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from toploss import artifact, models, records, runs
 from toploss.errors import NotFound
@@ -27,10 +27,10 @@ class Wish(BaseModel):
 
 
 @router.post("", summary="Ask for a run", status_code=202)
-def ask(home: OurHome, body: Wish | None = None) -> dict[str, Any]:
+def ask(home: OurHome, actor: Actor, body: Wish | None = None) -> dict[str, Any]:
     """While one waits it is the same one, with the reason added. It only enqueues: a run on data
     that cannot be trained on fails, and says why."""
-    run = runs.enqueue(home, reason=(body or Wish()).reason, actor=ACTOR)
+    run = runs.enqueue(home, reason=(body or Wish()).reason, actor=actor)
     return {"id": run["id"], "state": run["state"]}
 
 

@@ -11,7 +11,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from service import paging, times
-from service.desk import ACTOR, OurHome
+from service.auth import caller_of
+from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import Format, csv_file, paths
 from toploss import classes, decisions, losses
@@ -26,7 +27,7 @@ WEB = FilePath(__file__).parent / "web"
 templates = Jinja2Templates(WEB)
 STRICT = (
     "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 Split = Literal["train", "valid", "test"]
@@ -82,6 +83,7 @@ def top_losses(
 @router.post("/decisions", summary="Say what a sample is", status_code=201)
 def decide(
     home: OurHome,
+    actor: Actor,
     body: NewDecision,
     key: Annotated[
         str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
@@ -97,7 +99,7 @@ def decide(
         body.sample,
         body.action,
         revision=body.revision,
-        actor=ACTOR,
+        actor=actor,
         label=body.label,
         key=key,
     )
@@ -110,9 +112,11 @@ def decide(
 
 
 @router.delete("/decisions/{decision_id}", summary="Take a decision back")
-def undo(home: OurHome, decision_id: Annotated[str, Path(max_length=26)]) -> dict[str, Any]:
+def undo(
+    home: OurHome, actor: Actor, decision_id: Annotated[str, Path(max_length=26)]
+) -> dict[str, Any]:
     """As an event: nothing is forgotten. 409 when a later decision stands on it."""
-    undone = decisions.undo(home, decision_id, actor=ACTOR)
+    undone = decisions.undo(home, decision_id, actor=actor)
     return {"id": undone.id, "sample": undone.sample, "revision": undone.revision}
 
 
@@ -129,10 +133,19 @@ def trail(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cur
 
 @pages.get("/review", summary="The review page", response_class=Response)
 def review_page(home: OurHome, request: Request) -> Response:
+    caller = caller_of(request.scope)
+    return page(home, request, "review.html", csrf=caller.csrf, who=caller.session and caller.key)
+
+
+def page(
+    home: Home, request: Request, template: str, *, status: int = 200, **values: Any
+) -> Response:
+    """A page that runs nothing but our own scripts."""
     return templates.TemplateResponse(
         request,
-        "review.html",
-        {"name": home.settings.name},
+        template,
+        {"name": home.settings.name, **values},
+        status_code=status,
         headers={"Content-Security-Policy": STRICT},
     )
 

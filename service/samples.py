@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Row, select
 
 from service import paging, times
-from service.desk import ACTOR, OurHome
+from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from toploss import classes, decisions, policy, preprocess, quarantine, samples, snapshots
 from toploss.schema import samples as table
@@ -30,6 +30,7 @@ class NewClass(BaseModel):
 @router.post("/samples", summary="Add a labelled image", status_code=201)
 def add(
     home: OurHome,
+    actor: Actor,
     response: Response,
     image: Annotated[UploadFile, File(description="the image's file")],
     label: Annotated[str, Form(max_length=classes.LONGEST_NAME, description="one of the classes")],
@@ -37,7 +38,7 @@ def add(
     """201 when it is new; 200 when its bytes were known: it keeps its label, and another one is
     recorded as a conflict. A near-duplicate of a known image joins its group, and so its split."""
     added = samples.add(
-        home, image.file.read(), label, name=_file_name(image.filename), actor=ACTOR
+        home, image.file.read(), label, name=_file_name(image.filename), actor=actor
     )
     response.status_code = 201 if added.new else 200
     return {
@@ -133,9 +134,9 @@ def list_classes(home: OurHome, limit: Limit = 500, cursor: Cursor = None) -> di
 
 
 @router.post("/classes", summary="Add a class", tags=["classes"], status_code=201)
-def add_class(home: OurHome, response: Response, body: NewClass) -> dict[str, Any]:
+def add_class(home: OurHome, actor: Actor, response: Response, body: NewClass) -> dict[str, Any]:
     """201 when it is new, 200 when there is one of that name. It is served from the next run on."""
-    new = classes.add(home, body.name, actor=ACTOR)
+    new = classes.add(home, body.name, actor=actor)
     response.status_code = 201 if new else 200
     return {"name": classes.checked(body.name), "new": new}
 

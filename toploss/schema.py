@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData()
 
@@ -237,4 +237,15 @@ scores = Table(
     Column("fold", Integer),
     Column("held_out", Boolean, nullable=False),
     Index("scores_by_loss", "version", "loss", "sample_seq"),
+)
+
+# API keys; a revoked one stays, so that its name does.
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("role", String(16), nullable=False),  # predict, review, admin
+    Column("sha256", String(64), nullable=False, unique=True),  # of the secret
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
 )

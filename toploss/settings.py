@@ -37,6 +37,15 @@ class Settings(BaseSettings):
         ),
     ] = "toploss"
 
+    # Who may come in
+    admin_key_file: Annotated[
+        Path | None, Field(description="file with an admin's key, beside those of `toploss keys`")
+    ] = None
+    rate_limit: Annotated[
+        float, Field(ge=0, description="requests a second of one key, on average; 0: any number")
+    ] = 0
+    metrics_open: Annotated[bool, Field(description="`/metrics` needs no key")] = False
+
     # Images
     max_bytes: Annotated[int, Field(gt=0, description="bytes of one image")] = 20 * 2**20
     max_pixels: Annotated[int, Field(gt=0, description="pixels of one image")] = 64_000_000

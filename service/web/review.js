@@ -6,6 +6,8 @@ const LOW = 8; // fewer than this left: read again
 const POLL_MS = 3000;
 const TINY = 96; // pixels; smaller pictures are shown crisp
 
+const CSRF = document.querySelector('meta[name="csrf-token"]').content;
+
 const $ = (id) => document.getElementById(id);
 
 const state = {
@@ -32,11 +34,13 @@ class Problem extends Error {
 async function ask(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+    const headers = { Accept: "application/json", "X-CSRF-Token": CSRF, ...options.headers };
+    answer = await fetch(path, { ...options, headers });
   } catch {
     throw new Problem({ status: 0, detail: "the service does not answer; is it running? Try again" });
   }
   const body = await answer.json().catch(() => ({ status: answer.status }));
+  if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   if (!answer.ok) throw new Problem(body);
   return body;
 }

@@ -16,8 +16,9 @@ import httpx
 import psutil
 import pytest
 
+from service import address
 from tests.service.conftest import LABELS, is_problem, plain, publish, settings_for
-from toploss import models
+from toploss import keys, models
 from toploss.home import Home
 from toploss.settings import PREFIX
 
@@ -249,3 +250,39 @@ def test_it_refuses_to_start_in_one_line(tmp_path: Path, how: str) -> None:
     (line,) = run.stderr.strip().splitlines()
     wanted = {"option": "0.0.0.0", "variable": "0.0.0.0", "schema": "'9999'", "setting": "'many'"}
     assert wanted[how] in line
+
+
+def test_with_keys_bentomls_own_routes_are_closed_too(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        home = Home.open(settings_for(server.home))
+        secret = keys.create(home, "ann", "predict")
+        soon(
+            lambda: server.client.get("/v1/classes").status_code == 401,
+            process=server.process,
+            log=server.log,
+        )
+        own = ("/", "/docs.json", "/metrics", "/static_content/swagger-ui.css", "/schema.json")
+        for path in own:
+            is_problem(server.client.get(path), 401)
+        for path in ("/livez", "/readyz"):
+            assert server.client.get(path).status_code == 200
+        headers = {"authorization": f"Bearer {secret}"}
+        assert server.client.get("/metrics", headers=headers).status_code == 200
+        home.db.close()
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_other_addresses_are_served_with_keys_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keyed: bool
+) -> None:
+    """Not by a listening server: what the supervisor decides before there is one."""
+    home = Home.open(settings_for(tmp_path / "home"))
+    monkeypatch.setenv("TOPLOSS_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(address, "_command", lambda _: {"host": "0.0.0.0"})
+    if keyed:
+        keys.create(home, "ann", "admin")
+        address.refuse_in_supervisor("127.0.0.1")
+    else:
+        with pytest.raises(SystemExit):
+            address.refuse_in_supervisor("127.0.0.1")
+    home.db.close()

@@ -369,6 +369,9 @@ def test_every_command_answers_in_json_and_nothing_else(
         retraining resume
         retrain
         dispatch --once
+        keys create ann --role review
+        keys list
+        keys revoke ann
         db upgrade
     """.strip().splitlines()
     asked = {tuple(line.split())[: 2 if line.split()[0] in GROUPS else 1] for line in commands}
@@ -396,7 +399,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     assert asked | elsewhere == set(_commands())
 
 
-GROUPS = {"dataset", "classes", "models", "runs", "retraining", "db"}
+GROUPS = {"dataset", "classes", "models", "runs", "retraining", "keys", "db"}
 
 
 def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., Home]) -> None:

@@ -1,0 +1,91 @@
+import pytest
+
+from toploss import keys
+from toploss.errors import BadInput, BadSettings, NotFound, Refused
+from toploss.keys import Ring, Role
+
+
+def test_a_key_is_known_by_its_secret_alone(home):
+    secret = keys.create(home, "ann", "review")
+
+    ring = Ring.load(home)
+
+    assert secret.startswith("tl_")
+    assert len(secret) > 40
+    assert ring.holder(secret) == keys.listed(home)[0]
+    assert ring.holder(secret).role is Role.REVIEW
+    for wrong in ("", secret[:-1], secret + "x", secret.upper(), "tl_\u00e9"):
+        assert ring.holder(wrong) is None
+
+
+def test_only_the_hash_is_stored(home):
+    secret = keys.create(home, "ann", "review")
+
+    stored = (home.settings.home / "toploss.db").read_bytes()
+
+    assert secret.encode() not in stored
+    assert secret.removeprefix(keys.PREFIX).encode() not in stored
+
+
+def test_a_revoked_key_is_refused_and_keeps_its_name(home):
+    secret = keys.create(home, "ann", "review")
+    keys.revoke(home, "ann")
+
+    ring = Ring.load(home)
+
+    assert (ring.holder(secret), ring.ever) == (None, True)
+    assert keys.listed(home)[0].revoked_at
+    with pytest.raises(Refused, match="there is or was"):
+        keys.create(home, "ann", "admin")
+    with pytest.raises(Refused, match="revoked before"):
+        keys.revoke(home, "ann")
+    with pytest.raises(NotFound, match="keys list"):
+        keys.revoke(home, "bob")
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "a/b", "a" * 65, "é", "a\n"])
+def test_names_that_cannot_be(home, name):
+    with pytest.raises(BadInput, match="not usable"):
+        keys.create(home, name, "review")
+
+
+def test_a_role_that_is_none_and_the_file_s_name(home):
+    with pytest.raises(BadInput, match="predict, review, admin"):
+        keys.create(home, "ann", "root")
+    with pytest.raises(Refused):
+        keys.create(home, "admin", "admin")
+
+
+def test_there_never_was_a_key(home):
+    assert Ring.load(home) == Ring(keys={}, ever=False)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_roles_cover_those_before_them(role):
+    order = ["predict", "review", "admin"]
+    covered = [other for other in Role if role.covers(other)]
+    assert covered == order[: order.index(role) + 1]
+
+
+def test_the_admin_s_key_in_a_file(open_home, tmp_path):
+    file = tmp_path / "key"
+    file.write_text("0123456789abcdef0123456789\n")
+
+    ring = Ring.load(open_home(admin_key_file=file))
+
+    assert ring.holder("0123456789abcdef0123456789").role is Role.ADMIN
+    assert ring.ever
+
+
+@pytest.mark.parametrize("content", ["", "short", None])
+def test_a_file_without_a_key_is_a_wrong_setting(open_home, tmp_path, content):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(BadSettings, match="TOPLOSS_ADMIN_KEY_FILE"):
+        Ring.load(open_home(admin_key_file=file))
+
+
+def test_every_server_signs_sessions_with_the_same_secret(home):
+    assert keys.session_secret(home) == keys.session_secret(home)
+    assert len(keys.session_secret(home)) == keys.SECRET_BYTES
