@@ -13,7 +13,7 @@ def build() -> FastAPI:
         title="Toploss",
         version=__version__,
         description="Predictions, the review of what the model was most wrong about, retraining.",
-        docs_url=None,  # its page loads scripts from elsewhere; BentoML's own is at /
+        docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
         responses=problems.DECLARED,
     )

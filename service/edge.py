@@ -15,6 +15,7 @@ from service import auth, metrics, problems
 from service.auth import READING
 from service.login import leads_to_login
 from service.predictions import LARGEST_BATCH
+from toploss.errors import Overloaded
 
 log = logging.getLogger("toploss.edge")
 
@@ -23,6 +24,7 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 SLACK = 64 * 1024  # bytes of a form around its image
 OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
 BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
+PREDICTIONS = frozenset({"/predict", "/predict_batch", "/explain"})
 WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples"})
 
 
@@ -39,8 +41,13 @@ class Edge:
             return
         headers = Headers(scope=scope)
         leaving = _Leaving(scope=scope, send=send, api=self._api)
-        refused = self._not_let_in(scope, headers) or _too_much(headers, self._limit(scope))
-        if refused is None and _browser_at_the_door(scope, headers):
+        refused = (
+            self._not_let_in(scope, headers)
+            or self._no_room(scope)
+            or _too_much(headers, self._limit(scope))
+        )
+        # BentoML's own page there has scripts from elsewhere.
+        if refused is None and scope["path"] == "/" and scope["method"] in READING:
             refused = RedirectResponse("/review", 307)
         if refused is not None:
             await refused(scope, receive, leaving)
@@ -87,6 +94,22 @@ class Edge:
                 f"second; try again in {wait_s} s, or raise TOPLOSS_RATE_LIMIT",
                 {"Retry-After": str(wait_s)},
             )
+        return None
+
+    def _no_room(self, scope: Scope) -> Response | None:
+        """A prediction that nobody has a place for: refused before anything is done for it, so
+        that refusing takes nothing from those that are served."""
+        desk = self._api.state.desk
+        if scope["method"] != "POST" or scope["path"] not in PREDICTIONS:
+            return None
+        try:
+            desk.batcher.expect_room()
+        except Overloaded as exc:
+            metrics.PREDICTIONS.labels(outcome="overloaded").inc()
+            refused = problems.response_to(exc)
+            if desk.swap.serving is not None:
+                refused.headers["X-Model-Version"] = desk.swap.serving.version
+            return refused
         return None
 
     def _limit(self, scope: Scope) -> int:
@@ -200,14 +223,6 @@ def _host_of(origin: str) -> str | None:
     except ValueError:
         return None
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
-
-
-def _browser_at_the_door(scope: Scope, headers: Headers) -> bool:
-    return bool(
-        scope["path"] == "/"
-        and scope["method"] in ("GET", "HEAD")
-        and "text/html" in headers.get("accept", "")
-    )
 
 
 def _too_much(headers: Headers, limit: int) -> Response | None:

@@ -39,7 +39,6 @@ async def explain(request: Request, desk: OurDesk, label: Label = None) -> Respo
             f"label {label!r} is not one of the {len(serving.labels)} classes of version "
             f"{serving.version}; GET /v1/model lists them"
         )
-    desk.batcher.expect_room()
     data = await image_of(request)
     answer = await while_connected(request, desk.batcher.ask(data, serving))
     wanted = label or answer.guesses[0].label

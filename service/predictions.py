@@ -91,7 +91,6 @@ async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONRespon
     """A multipart field `image`, or the image's bytes as the body."""
     serving = serving_of(desk)
     try:
-        desk.batcher.expect_room()  # before a body is read that nobody could look at
         data = await image_of(request)
         answer = await while_connected(request, _answer(desk, serving, data, top))
     except ToplossError as exc:
@@ -112,11 +111,6 @@ async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSON
     """A multipart form with several `images`. The list is in the order sent; each element is a
     prediction or a problem, with its `status`: one bad image spoils no other."""
     serving = serving_of(desk)
-    try:
-        desk.batcher.expect_room()
-    except Overloaded as exc:
-        _count(exc)
-        raise
     async with _parts(request, "images", LARGEST_BATCH) as parts:
         if not parts:
             raise BadInput("no image was sent; send a form with one or more files `images`")

@@ -67,10 +67,10 @@ def test_only_our_own_pages_may_change_anything(
     assert empty.client.get("/v1/classes", headers=headers).status_code == 200
 
 
-def test_a_browser_is_led_to_the_review(empty: House) -> None:
-    there = empty.client.get("/", headers={"accept": "text/html,*/*"}, follow_redirects=False)
+@pytest.mark.parametrize("accept", ["text/html,*/*", "application/json"])
+def test_the_door_leads_to_the_review(empty: House, accept: str) -> None:
+    there = empty.client.get("/", headers={"accept": accept}, follow_redirects=False)
     assert (there.status_code, there.headers["location"]) == (307, "/review")
-    is_problem(empty.client.get("/", headers={"accept": "application/json"}), 404)
 
 
 def test_unknown_paths_and_methods_are_problems(empty: House) -> None:
