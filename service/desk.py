@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
+from service.bodies import Bodies
 from service.swap import Swap
 from toploss.home import Home
 
@@ -19,6 +20,7 @@ class Desk:
     batcher: Batcher  # predictions in flight
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
+    bodies: Bodies  # of requests under way
     explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
 
     @classmethod
@@ -38,6 +40,7 @@ class Desk:
             batcher=batcher,
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
+            bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
             explaining=asyncio.Semaphore(1),
         )
 

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import auth, metrics, problems
 from service.auth import READING
+from service.bodies import announced_too_much
 from service.login import leads_to_login
 from service.predictions import LARGEST_BATCH
 from toploss.errors import Overloaded
@@ -44,7 +44,7 @@ class Edge:
         refused = (
             self._not_let_in(scope, headers)
             or self._no_room(scope)
-            or _too_much(headers, self._limit(scope))
+            or announced_too_much(headers, self._limit(scope))
         )
         # BentoML's own page there has scripts from elsewhere.
         if refused is None and scope["path"] == "/" and scope["method"] in READING:
@@ -52,14 +52,17 @@ class Edge:
         if refused is not None:
             await refused(scope, receive, leaving)
             return
+        body = self._api.state.desk.bodies.reading(receive, self._limit(scope))
         try:
-            await self._app(scope, _bounded(receive, self._limit(scope)), leaving)
+            await self._app(scope, body, leaving)
         except Exception:
             log.exception("action=%s path=%s outcome=bug", scope["method"], scope["path"][:200])
             if not leaving.started:
                 await _said(500, scope)(scope, receive, leaving)
             elif not leaving.ended:
                 raise  # half an answer is out: the connection has to break
+        finally:
+            body.end()
 
     def _not_let_in(self, scope: Scope, headers: Headers) -> Response | None:
         """Every path is closed but those that are named as open, whoever answers them."""
@@ -223,37 +226,6 @@ def _host_of(origin: str) -> str | None:
     except ValueError:
         return None
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
-
-
-def _too_much(headers: Headers, limit: int) -> Response | None:
-    """Refused by what it says of itself, before any of it is read."""
-    length = headers.get("content-length", "0")
-    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
-        return problems.response(413, _too_much_told(limit, f"{int(length[:20]):,}"))
-    return None
-
-
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """The body as it streams in; more than the limit breaks off, whatever was announced."""
-    seen = 0
-
-    async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise HTTPException(413, _too_much_told(limit, f"more than {limit:,}"))
-        return message
-
-    return bounded
-
-
-def _too_much_told(limit: int, found: str) -> str:
-    return (
-        f"the request has {found} bytes, of {limit:,} taken here; "
-        "send smaller or fewer images, or raise TOPLOSS_MAX_BYTES"
-    )
 
 
 def _said(status: int, scope: Scope) -> Response:

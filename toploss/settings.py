@@ -48,6 +48,9 @@ class Settings(BaseSettings):
 
     # Images
     max_bytes: Annotated[int, Field(gt=0, description="bytes of one image")] = 20 * 2**20
+    max_bodies: Annotated[
+        int, Field(gt=0, description="bytes of all requests that are being read at a time")
+    ] = 512 * 2**20
     max_pixels: Annotated[int, Field(gt=0, description="pixels of one image")] = 64_000_000
     split: Annotated[
         str, Field(description="shares of train/valid/test in percent; fixed at the first import")
