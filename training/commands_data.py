@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from training.commands_train import Arch, Size, Weights
-from training.edge import FAILED, Answer, command, table, write
+from training.edge import FAILED, Answer, at_end, command, table, write
 
 MOST_TOLD = 20  # lines of one kind about an import
 
@@ -282,6 +282,7 @@ def _progress(what: str) -> Any:
     from rich.progress import Progress
 
     bar = Progress(console=Console(stderr=True), transient=True)
+    at_end(bar.stop)
     task = bar.add_task(what)
 
     def follow(done: int, total: int) -> None:

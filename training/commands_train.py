@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from training.edge import REFUSED, Answer, command
+from training.edge import REFUSED, Answer, at_end, command
 
 top = typer.Typer()
 
@@ -221,6 +221,7 @@ def bar() -> Callable[[str, float], None]:
     from rich.progress import Progress
 
     shown = Progress(console=Console(stderr=True), transient=True)
+    at_end(shown.stop)
     tasks: dict[str, Any] = {}
 
     def follow(stage: str, done: float) -> None:
@@ -231,8 +232,6 @@ def bar() -> Callable[[str, float], None]:
             tasks[stage] = shown.add_task(stage, total=1.0)
             shown.start()
         shown.update(tasks[stage], completed=done)
-        if stage == "publish":
-            shown.stop()
 
     return follow
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+_endings: list[Callable[[], None]] = []
+
 FAILED, USAGE, REFUSED, NOT_FOUND = 1, 2, 3, 4
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON on standard output.")]
@@ -37,7 +39,10 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], No
         def run(*args: Any, as_json: bool, debug: bool, **kwargs: Any) -> None:
             _log_to_stderr()
             try:
-                answer = function(*args, **kwargs)
+                try:
+                    answer = function(*args, **kwargs)
+                finally:
+                    _end()
             except KeyboardInterrupt as stopped:
                 _fail(str(stopped) or "interrupted", 130)
             except (typer.BadParameter, typer.Exit):
@@ -62,6 +67,16 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], No
         app.command(name)(run)
 
     return register
+
+
+def at_end(call: Callable[[], None]) -> None:
+    """To be called when the command has ended, well or not, before anything is said of it."""
+    _endings.append(call)
+
+
+def _end() -> None:
+    while _endings:
+        _endings.pop()()
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -142,10 +157,18 @@ def _code(exc: Exception) -> int:
     return REFUSED if isinstance(exc, errors.Refused | errors.Stale) else FAILED
 
 
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Standard error as it is at the moment: a progress bar takes its place while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def _log_to_stderr() -> None:
     logger = logging.getLogger("toploss")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)

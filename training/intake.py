@@ -86,7 +86,8 @@ def from_folder(
             f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
             f"with one of {', '.join(SUFFIXES)}"
         )
-    summary = Summary(refused=refused, notes=[*_beside(root), *_nested(files)])
+    notes = [*_loose(root), *_beside(root), *_nested(files)]
+    summary = Summary(refused=refused, notes=notes)
     home = _home(home)
     _take_in(home, files, summary, on_conflict, actor, progress)
     with_images = [entry["name"] for entry in classes.listed(home) if entry["samples"]]
@@ -178,6 +179,22 @@ def _split_folders(root: Path) -> dict[Path, Split]:
     }
     order = list(Split)
     return dict(sorted(found.items(), key=lambda entry: order.index(entry[1])))
+
+
+def _loose(root: Path) -> list[str]:
+    """Images that lie in no class folder."""
+    found = [
+        _spelt(file.relative_to(root))
+        for top in (root, *_split_folders(root))
+        for file in sorted(top.iterdir())
+        if file.is_file() and file.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        return []
+    return [
+        f"left out {len(found)} image{'s' * (len(found) != 1)} in no class folder: "
+        f"{', '.join(found[:5])}{', …' * (len(found) > 5)}; a folder's name is the label"
+    ]
 
 
 def _beside(root: Path) -> list[str]:

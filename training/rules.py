@@ -73,7 +73,7 @@ def rate_too_high(evidence: Evidence) -> Judged:
         signs.append(f"{evidence.dead:.0%} of the body's channels are dead")
     if numbers["rate"] > NEAR_LOWEST * numbers.get("lowest_at", math.inf):
         signs.append(
-            f"the sweep's loss was lowest at {numbers['lowest_at']:.1e}, far above a good rate"
+            f"it is above a third of {numbers['lowest_at']:.1e}, where the sweep's loss was lowest"
         )
     sure = numbers.get("largest_step", 0) > HUGE_STEP
     return _weighed(evidence, "high", signs, numbers, enough=1 if sure else SIGNS)
@@ -128,7 +128,9 @@ def _of_rate(evidence: Evidence) -> Numbers:
     if steps:
         numbers["largest_step"] = max(steps)
     if finder is not None and np.isfinite(finder.losses).any():
-        numbers["lowest_at"] = finder.rates[int(np.nanargmin(finder.losses))]
+        lowest = int(np.nanargmin(finder.losses))
+        if lowest > len(finder.losses) // 10:  # else it never went down, and says nothing
+            numbers["lowest_at"] = finder.rates[lowest]
     if finder is not None and finder.suggestions:
         numbers["least_suggested"] = min(finder.suggestions.values())
     return numbers

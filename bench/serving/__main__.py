@@ -15,6 +15,8 @@ from typing import Any
 from bench.common import main
 from bench.serving import material, servers
 from bench.serving.load import load
+from bench.serving.overload import overload
+from bench.serving.swaps import swaps
 
 SUBJECTS = (("resnet34", 224), ("squeezenet1_0", 128))
 ROUNDS = 15
@@ -34,6 +36,10 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
                 found |= against_the_limit(subject, rounds)
             if "peers".startswith(only):
                 found |= against_peers(subject, rounds)
+            if "overload".startswith(only) and arch == SUBJECTS[0][0]:
+                found |= overload(subject, 15 if quick else 60)
+            if "swaps".startswith(only) and arch == SUBJECTS[0][0]:
+                found |= swaps(subject, *((4, 10) if quick else (20, 30)))
             figures |= found if arch == SUBJECTS[0][0] else {arch: found}
     return figures
 
@@ -121,6 +127,6 @@ def _spread(values: list[float]) -> list[float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--only", default="", help="limit or peers")
+    parser.add_argument("--only", default="", help="limit, peers, overload or swaps")
     known, sys.argv[1:] = parser.parse_known_args()
     main("serving", lambda quick: measure(quick, known.only), "three rounds, ResNet-34 alone")

@@ -26,6 +26,7 @@ class Subject:
     arch: str
     folder: Path
     home: Path
+    versions: tuple[str, ...]  # two, production's first
     version: Path  # production's folder
     learner: Path  # the same network, pickled by fastai
     photographs: list[Path]
@@ -33,12 +34,13 @@ class Subject:
     @classmethod
     def make(cls, folder: Path, arch: str, size: int) -> Self:
         home = folder / "home"
-        name = _trained(home, arch, size)
+        names = _trained(home, arch, size)
         return cls(
             arch=arch,
             folder=folder,
             home=home,
-            version=home / "storage" / "versions" / name,
+            versions=names,
+            version=home / "storage" / "versions" / names[0],
             learner=_learner(home, arch, size),
             photographs=_photographs(folder / "photographs"),
         )
@@ -65,8 +67,8 @@ def _photographs(folder: Path) -> list[Path]:
     return paths
 
 
-def _trained(folder: Path, arch: str, size: int) -> str:
-    """A home whose production is this network; the version's name.
+def _trained(folder: Path, arch: str, size: int) -> tuple[str, ...]:
+    """A home with two versions of this network; the first of them is its production.
 
     It learns next to nothing, of noise, from scratch: what it costs to serve does not depend on
     what its weights are.
@@ -81,19 +83,23 @@ def _trained(folder: Path, arch: str, size: int) -> str:
                 values = random.integers(0, 256, (64, 64, 3), np.uint8)
                 Image.fromarray(values).save(path)
     training.from_folder(folder / "images", home=home)
-    result = training.fit(
-        home=home,
-        arch=arch,
-        weights="none",
-        size=size,
-        batch_size=8,
-        epochs_head=0,
-        epochs_all=1,
-        lr=1e-4,
-        folds=0,
+    names = tuple(
+        training.fit(
+            home=home,
+            arch=arch,
+            weights="none",
+            size=size,
+            batch_size=8,
+            epochs_head=0,
+            epochs_all=1,
+            lr=1e-4,
+            folds=0,
+            seed=seed,
+        ).version
+        for seed in range(2)
     )
-    models.promote(home, result.version, reason="to be measured", actor="bench")
-    return result.version
+    models.promote(home, names[0], reason="to be measured", actor="bench")
+    return names
 
 
 def _learner(folder: Path, arch: str, size: int) -> Path:

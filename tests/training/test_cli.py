@@ -1,7 +1,10 @@
 """The command line's manners: exit codes, one line for an error, JSON and nothing else."""
 
+import contextlib
 import json
 import logging
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -457,6 +460,35 @@ def test_control_c_in_a_training_says_how_it_goes_on(
     run = records.listed(home)[0]
     assert run["state"] == "cancelled"
     assert f"`toploss runs resume {run['id']}` goes on where it stood" in line
+
+
+def test_on_a_terminal_the_bar_goes_and_spoils_no_line(learned_home: Callable[..., Home]) -> None:
+    """The real command, in a terminal of its own."""
+    home = learned_home()
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "training.cli", "train", *RECIPE, "--epochs-head=1"]
+    environment = {
+        **os.environ,
+        "TOPLOSS_HOME": str(home.settings.home),
+        "TERM": "xterm",
+        "COLUMNS": "200",
+    }
+    run = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # so Linux says that the other end is gone
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    run.wait(60)
+
+    text = shown.decode()
+    assert text.count("\x1b[?25h") >= text.count("\x1b[?25l") > 0, "the cursor stays hidden"
+    told = re.findall(r"[^\n]*valid accuracy[^\n]*", text)
+    assert told
+    for line in told:
+        left = line.rpartition("\x1b[2K")[2]  # the bar was wiped away before
+        assert re.match(r"\d\d:\d\d:\d\d stage-\d: epoch", left), repr(line)
 
 
 def test_a_dispatcher_with_nothing_to_do_says_so(toploss: Toploss, tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def trained(**changes: Any) -> Trained:
     return Trained(**{**healthy, **changes})  # type: ignore[arg-type]  # by name
 
 
+NEVER_FELL = Finder(rates=[1e-5, 1e-2], losses=[1.0, 5.0], suggestions={}, chosen=3e-3, why="none")
+
 HEALTHY = Evidence(
     labels=LABELS,
     counts=(100, 80, 120, 90),
@@ -346,3 +348,9 @@ def test_every_rule_stands_in_the_table_for_readers() -> None:
     table = TABLE.read_text()
 
     assert [rule.name for rule in RULES if f"`{rule.name}`" not in table] == []
+
+
+def test_a_sweep_that_never_fell_is_no_sign():
+    rising = replace(HEALTHY, trained=trained(finder=NEVER_FELL, rate=3e-3))
+
+    assert of("rate_too_high", rising).verdict is Verdict.CLEAR

@@ -214,6 +214,18 @@ def test_an_import_looks_at_what_was_there_before_likenesses_were(
     assert summary.near_duplicates == 1
 
 
+def test_images_in_no_class_folder_are_told(home: Home, tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", cat=picture(1), dog=picture(2))
+    (tmp_path / "in/loose.png").write_bytes(picture(3))
+    (tmp_path / "in/README.txt").write_text("words")
+
+    summary = from_folder(tmp_path / "in", home=home)
+
+    assert summary.added == 2
+    (note,) = summary.notes
+    assert note == "left out 1 image in no class folder: loose.png; a folder's name is the label"
+
+
 def test_sub_folders_that_became_one_class_are_told(home: Home, tmp_path: Path) -> None:
     for number, inner in enumerate(("cat", "dog", "cow")):
         folder_of(tmp_path / "in/photos", **{inner: picture(number)})

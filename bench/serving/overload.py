@@ -1,0 +1,123 @@
+"""Five times as much as the service can do: how much it goes on doing, and how it refuses."""
+
+import math
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from bench.common import share
+from bench.serving import servers
+from bench.serving.load import load
+from bench.serving.material import Subject
+
+TIMES = 5
+CONNECTIONS = 16  # at which the peak is measured
+SETTLING_S = 3  # until the queue is full and everybody has come
+PLACES = 64  # the service's default: so many callers wait, and ask nothing meanwhile
+
+
+def overload(subject: Subject, seconds: int) -> dict[str, Any]:
+    """Goodput over the peak before and after; refusals, memory and health meanwhile."""
+    turn = max(5, seconds // 4)
+    with servers.ours(subject.home, subject.folder) as address:
+        load(address, subject.photographs, connections=CONNECTIONS, seconds=5)  # warm
+        before = load(address, subject.photographs, connections=CONNECTIONS, seconds=turn).per_s
+        clients = math.ceil(TIMES * before) + PLACES
+        watch = Watch(address)
+        watch.start()
+        rows = _offered(address, subject.photographs[0], clients, seconds)
+        watch.end()
+        after = load(address, subject.photographs, connections=CONNECTIONS, seconds=turn).per_s
+    peak = statistics.fmean([before, after])
+    statuses = Counter(status for status, _ in rows)
+    refused = [ms for status, ms in rows if status in (429, 503)]
+    return {
+        "overload_goodput": round(statuses[200] / seconds / peak, 3),
+        "refusal_ms_p50": round(share(refused, 50), 1),
+        "refusal_ms_p99": round(share(refused, 99), 1),
+        "overload_offered": round(len(rows) / seconds / peak, 2),
+        "overload_statuses": {str(status): number for status, number in statuses.items()},
+        "overload_peak_before_and_after": [round(before, 1), round(after, 1)],
+        **watch.figures(),
+    }
+
+
+def _offered(address: str, photograph: Path, clients: int, seconds: int) -> list[tuple[int, float]]:
+    """Each client asks once a second, unless it still waits: status and milliseconds of each.
+    They come one after the other within the first second, so that they do not ask in chorus."""
+    together = math.ceil(clients / 100)
+    with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        command = [
+            "h2load",
+            "--h1",
+            f"-c{clients}",
+            "--rps=1",
+            f"-n{clients * (seconds + 8)}",
+            "-t1",
+        ]
+        command += [f"-r{together}", "--rate-period=10ms"]
+        command += ["-H", "Content-Type: image/jpeg", "-d", str(photograph)]
+        command += [f"--log-file={log.name}", f"{address}/predict"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        lines = Path(log.name).read_text().splitlines()
+    rows = [tuple(map(int, line.split("\t"))) for line in lines]
+    ends = [start + us for start, _, us in rows]
+    began = min(start for start, *_ in rows) + SETTLING_S * 1_000_000
+    within = range(began, began + seconds * 1_000_000)
+    return [
+        (status, us / 1000)
+        for (_, status, us), end in zip(rows, ends, strict=True)
+        if end in within
+    ]
+
+
+class Watch(threading.Thread):
+    """Looks at health and memory, while others are busy."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(daemon=True)
+        self._address, self._stop_ = address, threading.Event()
+        self._ms: list[float] = []
+        self._bad = 0
+        self._mb: list[float] = []
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._address, timeout=10) as client:
+            while not self._stop_.wait(0.5):
+                began = time.monotonic()
+                try:
+                    self._bad += client.get("/livez").status_code != 200
+                except httpx.HTTPError:
+                    self._bad += 1
+                self._ms.append((time.monotonic() - began) * 1000)
+                self._mb.append(resident_mb(self._address))
+
+    def end(self) -> None:
+        self._stop_.set()
+        self.join()
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "health_ms_p99": round(share(self._ms, 99), 1),
+            "health_failed": self._bad,
+            "overload_mb_first_and_most": [round(self._mb[0]), round(max(self._mb))],
+        }
+
+
+def resident_mb(address: str) -> float:
+    """Memory of the process that listens there, and of its children."""
+    port = int(address.rpartition(":")[2])
+    total = 0
+    for process in psutil.process_iter(["cmdline"]):
+        if "_bentoml_impl.worker.service" in (process.info["cmdline"] or []):
+            listens = any(c.laddr.port == port for c in process.net_connections("tcp"))
+            total += process.memory_info().rss if listens else 0
+    return total / 2**20
