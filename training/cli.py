@@ -1,11 +1,11 @@
 """`toploss`: the command line. Everything heavy is imported inside the commands."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from training import commands_data, commands_runs, commands_train, commands_versions
-from training.edge import Answer, command, table, when
+from training import commands_data, commands_keys, commands_runs, commands_train, commands_versions
+from training.edge import Answer, command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,50 +14,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help, in half the time
     help="Train an image classifier, serve it, review what it was most wrong about, retrain it.",
 )
-keys = typer.Typer(no_args_is_help=True, help="API keys: who may do what over HTTP.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
-for part in (commands_data, commands_train, commands_runs, commands_versions):
+for part in (commands_data, commands_train, commands_runs, commands_versions, commands_keys):
     part.add_to(app)
-app.add_typer(keys, name="keys")
 app.add_typer(db, name="db")
-
-
-@command(keys, "create")
-def create(
-    name: Annotated[str, typer.Argument(help="Who holds it; it stands beside what is decided.")],
-    role: Annotated[
-        Literal["predict", "review", "admin"], typer.Option(help="What it is good for.")
-    ],
-) -> Answer:
-    """Make a key. It is shown this once: only its hash is kept."""
-    from toploss import keys as stored
-    from toploss.home import Home
-
-    secret = stored.create(Home.open(), name, role)
-    return Answer({"name": name, "role": role, "key": secret}, secret)
-
-
-@command(keys, "list")
-def list_() -> Answer:
-    """The keys, without their secrets."""
-    from toploss import keys as stored
-    from toploss.home import Home
-
-    found = stored.listed(Home.open())
-    rows = [[key.name, key.role, when(key.created_at), when(key.revoked_at)] for key in found]
-    return Answer(
-        {"keys": [vars(key) for key in found]}, table(["name", "role", "made", "revoked"], rows)
-    )
-
-
-@command(keys, "revoke")
-def revoke(name: Annotated[str, typer.Argument(help="A key of `toploss keys list`.")]) -> Answer:
-    """Have a key refused from now on; running services know within seconds."""
-    from toploss import keys as stored
-    from toploss.home import Home
-
-    stored.revoke(Home.open(), name)
-    return Answer({"name": name, "revoked": True}, f"key {name} is revoked")
 
 
 @command(db, "upgrade")

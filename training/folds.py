@@ -28,8 +28,8 @@ from toploss.splits import Split
 from training import calibration, features, recipe
 from training.data import Material, Pictures
 from training.features import Features
-from training.finder import Finder
-from training.trained import STAGE_ONE, STAGE_TWO, Epoch
+from training.follower import Unheard
+from training.trained import STAGE_ONE, STAGE_TWO
 
 log = logging.getLogger("toploss.folds")
 
@@ -246,7 +246,7 @@ def _by_recipes(pool: _Pool, masks: Sequence[Mask]) -> Iterator[_Judged]:
         yield _Judged(features=made, logits=logits)
 
 
-class Progress:
+class Progress(Unheard):
     """Follows one of several trainings: makes one share of the epochs of both stages, and keeps
     all else to itself. What a run writes down of its training is not of its folds."""
 
@@ -265,12 +265,3 @@ class Progress:
     def after(self, _: float) -> None:
         """What still happens when the training is done."""
         self._heard((self._part + 1) / self._parts)
-
-    def epoch(self, epoch: Epoch) -> None:
-        pass
-
-    def finder(self, finder: Finder) -> None:
-        pass
-
-    def parted(self, images: int) -> None:
-        pass

@@ -4,7 +4,7 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,12 @@ class House:
     tmp: Path
     export: Path
     ids: list[str]  # of the samples, in order of arrival
+    secrets: dict[str, str] = field(default_factory=dict)  # of keys, by role
+
+    @property
+    def desk(self) -> Any:
+        """What its routes work with."""
+        return self.client.app._api.state.desk  # type: ignore[attr-defined]  # the edge's
 
     def publish(self, **more: Any) -> str:
         return publish(self.home, self.export, self.tmp, **more)

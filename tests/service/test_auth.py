@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,17 +16,13 @@ from toploss.keys import Role
 @pytest.fixture
 def locked(house: House) -> House:
     """The house with a key of each role, by its name; `house.secrets` has them."""
-    house.secrets = {role: keys.create(house.home, f"{role}-key", role) for role in Role}  # type: ignore[attr-defined]
-    _desk(house).doorkeeper.look()
+    house.secrets = {role: keys.create(house.home, f"{role}-key", role) for role in Role}
+    house.desk.doorkeeper.look()
     return house
 
 
-def _desk(house: House) -> Any:
-    return house.client.app._api.state.desk  # type: ignore[attr-defined]
-
-
 def bearer(house: House, role: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {house.secrets[role]}"}  # type: ignore[attr-defined]
+    return {"authorization": f"Bearer {house.secrets[role]}"}
 
 
 def routes() -> Iterator[tuple[str, str]]:
@@ -75,7 +70,7 @@ def test_the_probes_and_the_page_s_looks_are_open(locked: House) -> None:
     ["Bearer", "Bearer ", "Bearer wrong", "Basic YWRtaW46YWRtaW4=", "bearer tl_", "Bearer é"],
 )
 def test_a_wrong_key_does_not_open(locked: House, header: str) -> None:
-    answer = locked.client.get("/v1/model", headers={"authorization": header.encode()})  # type: ignore[dict-item]
+    answer = locked.client.get("/v1/model", headers={"authorization": header.encode()})  # type: ignore[dict-item]  # bytes too
     is_problem(answer, 401)
 
 
@@ -139,7 +134,7 @@ def test_a_decision_is_the_key_holder_s(locked: House) -> None:
 def test_a_revoked_key_is_refused_and_the_last_one_leaves_the_door_shut(locked: House) -> None:
     for role in Role:
         keys.revoke(locked.home, f"{role}-key")
-    _desk(locked).doorkeeper.look()
+    locked.desk.doorkeeper.look()
 
     for role in Role:
         is_problem(locked.client.get("/v1/model", headers=bearer(locked, role)), 401)
@@ -161,13 +156,13 @@ def test_it_looks_at_the_keys_by_itself(house: House) -> None:
 
 
 def test_keys_that_cannot_be_read_stay_in_force(locked: House, tmp_path: Path) -> None:
-    keeper = _desk(locked).doorkeeper
+    keeper = locked.desk.doorkeeper
     (locked.home.settings.home / "toploss.db").rename(tmp_path / "away.db")
 
     keeper.look()
 
     assert locked.client.get("/v1/top-losses").status_code == 401
-    assert keeper.ring.holder(locked.secrets["admin"])  # type: ignore[attr-defined]
+    assert keeper.ring.holder(locked.secrets["admin"])
 
 
 def test_other_hosts_are_answered_with_a_key(locked: House) -> None:
@@ -184,7 +179,7 @@ BROWSER = {"accept": "text/html"}
 @pytest.fixture
 def signed_in(locked: House) -> tuple[House, dict[str, str]]:
     """Signed in as a reviewer, and the header that a change brings along."""
-    form = {"key": locked.secrets["review"]}  # type: ignore[attr-defined]
+    form = {"key": locked.secrets["review"]}
     answer = locked.client.post("/login?next=/review", data=form, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/review")
     cookie = answer.headers["set-cookie"]
@@ -209,7 +204,7 @@ def test_a_browser_is_led_to_sign_in_and_back(locked: House) -> None:
     "away", ["https://evil.example", "//evil.example", "/\\evil.example", "review", "/a\nb", ""]
 )
 def test_signing_in_leads_nowhere_else(locked: House, away: str) -> None:
-    form = {"key": locked.secrets["review"]}  # type: ignore[attr-defined]
+    form = {"key": locked.secrets["review"]}
     answer = locked.client.post("/login", params={"next": away}, data=form, follow_redirects=False)
     assert answer.headers["location"] == "/review"
 
@@ -246,12 +241,12 @@ def test_a_session_ends_with_its_key_by_signing_out_and_by_forgery(
     for forged in (body, f"{body}.", f"{body}.{signature[:-1]}0", f"{body}x.{signature}", "é", ";"):
         answer = house.client.get(
             "/v1/top-losses",
-            headers={"cookie": f"{COOKIE}={forged}".encode()},  # type: ignore[dict-item]
+            headers={"cookie": f"{COOKIE}={forged}".encode()},  # type: ignore[dict-item]  # bytes too
         )
         # the client's own cookie is replaced by the header
         assert answer.status_code == 401, forged
     keys.revoke(house.home, "review-key")
-    _desk(house).doorkeeper.look()
+    house.desk.doorkeeper.look()
     is_problem(house.client.get("/v1/top-losses"), 401)
 
 
@@ -262,7 +257,7 @@ def test_signing_out_takes_the_cookie_away(signed_in: tuple[House, dict[str, str
 
 
 def test_signing_in_from_another_site_is_refused(locked: House) -> None:
-    form = {"key": locked.secrets["review"]}  # type: ignore[attr-defined]
+    form = {"key": locked.secrets["review"]}
     answer = locked.client.post("/login", data=form, headers={"origin": "https://evil.example"})
     is_problem(answer, 403)
 
@@ -283,7 +278,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(
 ) -> None:
     for house in serve(tmp_path, export, rate_limit=1, metrics_open=True):
         secret = keys.create(house.home, "ann", "predict")
-        _desk(house).doorkeeper.look()
+        house.desk.doorkeeper.look()
         headers = {"authorization": f"Bearer {secret}"}
         house.client.get("/v1/model", headers=headers)
         answer = house.client.get("/v1/model", headers=headers)
