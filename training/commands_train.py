@@ -160,11 +160,17 @@ def lr_find(
     cache: Cache = None,
 ) -> Answer:
     """Sweep the learning rate alone: the curve as PNG, the suggestion and why."""
+    from toploss.errors import BadInput
     from toploss.home import Home
     from toploss.plan import Plan
     from training.sweeps import draw, sweep
     from training.watching import Watching
 
+    if not out.parent.is_dir():  # known before a sweep that takes minutes
+        raise BadInput(
+            f"{str(out)!r} cannot be written (there is no folder {str(out.parent)!r}); "
+            "name another file"
+        )
     home = Home.open()
     settings = {
         "arch": arch,

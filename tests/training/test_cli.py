@@ -431,7 +431,9 @@ def test_what_lr_find_advises_names_what_it_was_given(
 
 
 @pytest.mark.parametrize(
-    "command", [("dataset", "export"), ("runs", "report", "{run}", "--out")], ids=" ".join
+    "command",
+    [("dataset", "export"), ("runs", "report", "{run}", "--out"), ("lr-find", "--out")],
+    ids=" ".join,
 )
 def test_a_file_that_cannot_be_written_is_named(
     toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path, command: tuple[str, ...]
