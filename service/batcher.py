@@ -212,6 +212,8 @@ class Batcher:
                 if batch := self._pick():
                     alone = not (self._busy or self._decoding or self._raw or self._ready)
                     self._busy += 1
+                    if self._ready:  # whoever gathered has heard what was meant for others
+                        self._to_compute.notify()
                     return batch, alone
 
     def _pick(self) -> list[_Job]:

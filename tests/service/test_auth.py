@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from service import api as apis
 from service.auth import COOKIE, RateLimit, needed
@@ -57,6 +58,11 @@ def test_without_a_key_no_route_answers(locked: House, method: str, path: str) -
         return
     assert "Authorization" in is_problem(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_web_socket_is_closed(locked: House) -> None:
+    with pytest.raises(WebSocketDisconnect), locked.client.websocket_connect("/predict"):
+        pass
 
 
 def test_the_probes_and_the_page_s_looks_are_open(locked: House) -> None:

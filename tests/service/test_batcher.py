@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batcher import Batcher
+from service.batcher import Batcher, _Job
 from service.swap import Serving
 from tests.service.conftest import SIZE, picture
 from toploss.answers import Answer, Guess, Reader
@@ -167,6 +167,37 @@ def test_lanes_that_are_free_share_what_waits_and_no_more_run_than_the_engine_ha
         assert sum(images for images, _ in engine.batches) == 20
 
     run(story())
+
+
+def test_a_lane_wakes_another_for_what_it_leaves(make: Make) -> None:
+    """By hand: two images are there, of which the lane that sleeps has heard nothing."""
+    batcher, answering = make(threads=0), serving(Means(lanes=2))
+    batcher._threads = 2  # which are this one and the next
+    loop = asyncio.new_event_loop()
+    asleep = threading.Thread(target=batcher._next_batch, daemon=True)
+    asleep.start()
+    while not batcher._to_compute._waiters:  # type: ignore[attr-defined]  # the standard library's
+        time.sleep(0.001)
+    with batcher._to_compute:
+        for _ in range(2):
+            batcher._ready.append(
+                _Job(
+                    data=b"",
+                    serving=answering,
+                    deadline=time.monotonic() + 60,
+                    answer=loop.create_future(),
+                    since=time.monotonic(),
+                )
+            )
+
+    taken = batcher._next_batch()
+
+    assert taken is not None
+    assert len(taken[0]) == 1
+    asleep.join(5)
+    assert not asleep.is_alive()
+    assert not batcher._ready
+    loop.close()
 
 
 def test_a_batch_is_of_one_version(make: Make) -> None:
