@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -27,10 +25,9 @@ from toploss.answers import Answer
 from toploss.engine import Images
 from toploss.errors import Broken, Overloaded, TimedOut, ToplossError
 from toploss.preprocess import Limits, decode
+from toploss.processes import BEHIND, step_back
 
 log = logging.getLogger("toploss.batcher")
-
-BEHIND = 10  # steps of niceness
 
 Image = npt.NDArray[np.uint8]  # (3, s, s)
 
@@ -148,7 +145,7 @@ class Batcher:
         _refuse(waiting, Overloaded("the service is stopping; ask another replica"))
 
     def _decode(self) -> None:
-        _behind_the_loop()
+        step_back(BEHIND)  # measured: refusals and health wait for a core else
         while (job := self._next_raw()) is not None:
             try:
                 job.image = decode(job.data, job.serving.size, self._limits)
@@ -178,7 +175,7 @@ class Batcher:
                     return job
 
     def _compute(self) -> None:
-        _behind_the_loop()
+        step_back(BEHIND)  # measured: refusals and health wait for a core else
         while (batch := self._next_batch()) is not None:
             jobs, alone = batch
             began = time.monotonic()
@@ -248,15 +245,6 @@ class Batcher:
         """Of so many, those of one lane, when all that are free take as many."""
         engine = self._ready[0].serving.engine
         return min(self._largest or engine.largest, math.ceil(images / max(1, self._free_lanes())))
-
-
-def _behind_the_loop() -> None:
-    """Whoever computes lets the event loop go first: under overload refusals and health else wait
-    for a core (measured: the slowest of a hundred refusals takes a third of a second)."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        which = os.PRIO_PROCESS, threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(*which, os.getpriority(*which) + BEHIND)
 
 
 def _since(job: _Job) -> float:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from service import metrics
-from toploss import bentostore, models
-from toploss import engine as engines
+from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
 from toploss.heatmap import Head
 from toploss.home import Home
 from toploss.models import Alias, Version
+from toploss.processes import BEHIND, aside, give_memory_back, step_back
 
 log = logging.getLogger("toploss.swap")
 
@@ -91,26 +91,35 @@ class Swap:
         how = "does not load, the log says why" if self._failure else "is being loaded"
         return f"no model yet: version {self._wanted.version} {how}; try again in a second"
 
-    def look(self) -> None:
-        """Ask where production stands, and follow it. What fails leaves the present model in
-        place: a database that is away for a while must not stop the answers."""
+    def look(self) -> bool:
+        """Ask where production stands, and follow it; returns whether another version answers now.
+        What fails leaves the present model in place: a database that is away for a while must not
+        stop the answers."""
         try:
             alias = models.production(self._home)
         except Exception as exc:
             if not self._away:
                 log.warning("action=look outcome=failed error=%r; the present model stays", exc)
             self._away = True
-            return
+            return False
         self._away = False
         self._wanted = alias
-        if alias is not None and not self._serves(alias) and not self._rests(alias):
-            self._change(alias)
+        changed = (
+            alias is not None
+            and not self._serves(alias)
+            and not self._rests(alias)
+            and self._change(alias)
+        )
         self._looked.set()
+        return changed
 
     def _follow(self) -> None:
+        step_back(BEHIND)  # the threads of an engine's own are as those of the lanes
         while not self._stopped.is_set():
-            self.look()
+            changed = self.look()
             self._stopped.wait(self._home.settings.poll_s)
+            if changed:  # by now nobody is answered by the old one
+                give_memory_back()
 
     def _serves(self, alias: Alias) -> bool:
         return self.serving is not None and self.serving.generation == alias.generation
@@ -123,13 +132,13 @@ class Swap:
             and time.monotonic() < failure.again_at
         )
 
-    def _change(self, alias: Alias) -> None:
+    def _change(self, alias: Alias) -> bool:
         began = time.monotonic()
         try:
             serving = self._load(alias)
         except Exception as exc:  # whatever it is, the old version goes on answering
             self._failed(alias, exc)
-            return
+            return False
         before, self.serving = self.serving, serving
         self._failure = None
         metrics.SWAPS.labels(result="done").inc()
@@ -141,20 +150,22 @@ class Swap:
             before.version if before else "none",
             time.monotonic() - began,
         )
+        return True
 
     def _load(self, alias: Alias) -> Serving:
         settings = self._home.settings
         version = models.get(self._home, alias.version)
-        loaded = bentostore.pull(self._home, version)
-        engine = engines.load(
-            loaded, engine=settings.engine, device=settings.device, threads=settings.thread_count
+        loaded = aside(lambda: bentostore.pull(self._home, version))
+        engine = loading.load(
+            loaded,
+            engine=settings.engine,
+            device=settings.device,
+            threads=settings.thread_count,
+            aside=aside,
         )
         size = loaded.preprocessing.size
         reader = Reader.of(loaded, uncertain_below=settings.uncertain_below)
-        for images in (1, 1, engine.largest):
-            for alone in (True, False):
-                outputs = engine.outputs(np.zeros((images, 3, size, size), np.uint8), alone=alone)
-                reader.read(outputs)
+        aside(lambda: _warm(engine, reader, size))
         return Serving(
             version=alias.version,
             generation=alias.generation,
@@ -185,3 +196,10 @@ class Swap:
                 exc,
                 exc_info=exc,
             )
+
+
+def _warm(engine: Engine, reader: Reader, size: int) -> None:
+    """With one image each way; the check has done it with many, and what lies between costs
+    nothing more the first time (measured: docs/benchmarks.md)."""
+    for alone in (True, False):
+        reader.read(engine.outputs(np.zeros((1, 3, size, size), np.uint8), alone=alone))

@@ -1,12 +1,23 @@
-"""Processes that know each other: who is still alive, and children that do not outlive parents."""
+"""Processes that know each other: who is still alive, children that do not outlive parents, and
+threads that let others go first."""
 
+import contextlib
+import ctypes
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
+
+BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
+LAST = 15  # of one that has time: whoever computes goes first
 
 
 def identity() -> str:
@@ -50,3 +61,34 @@ def follow_parent(
         then()
 
     threading.Thread(target=watch, name="follow-parent", daemon=True).start()
+
+
+def step_back(niceness: int) -> None:
+    """The calling thread, and those that it starts, let others go first from now on."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        which = os.PRIO_PROCESS, threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(*which, max(niceness, os.getpriority(*which)))
+
+
+def aside(work: Callable[[], T]) -> T:
+    """What this returns or raises, done by a thread that lets everybody else go first. A thread
+    of its own: who has stepped back may not step forward again."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        step_back(LAST)
+        try:
+            done.set_result(work())
+        except BaseException as exc:
+            done.set_exception(exc)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    return done.result()
+
+
+def give_memory_back() -> None:
+    """What was freed goes back to the system, where the C library keeps it (glibc)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -98,7 +98,7 @@ def predict(
     """Predict without a server, by the same engine."""
     import tempfile
 
-    from toploss import artifact, engine
+    from toploss import artifact, loading
     from toploss import models as stored
     from toploss.answers import Reader
     from toploss.home import Home
@@ -107,7 +107,7 @@ def predict(
     version = stored.get(home, "production")
     with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
         loaded = artifact.fetch(home, version, Path(scratch))
-        made = engine.load(
+        made = loading.load(
             loaded,
             engine=home.settings.engine,
             device=home.settings.device,

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 import training
 from tests.conftest import COLOURS, QUICK, coloured
-from toploss import artifact, engine, losses, models, network, records, runs, samples, snapshots
+from toploss import artifact, loading, losses, models, network, records, runs, samples, snapshots
 from toploss.errors import BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
 from toploss.plan import Plan
@@ -70,12 +70,12 @@ def test_the_artifact_is_whole_and_names_what_made_it(
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_serving_gives_training_s_probabilities_for_the_same_file(
-    learned_home: Callable[..., Home], tmp_path: Path, name: engine.EngineName
+    learned_home: Callable[..., Home], tmp_path: Path, name: loading.Choice
 ) -> None:
     home = learned_home()
     loaded = artifact.fetch(home, models.get(home, "production"), tmp_path / "version")
 
-    made = engine.load(loaded, engine=name, device="cpu", threads=2)
+    made = loading.load(loaded, engine=name, device="cpu", threads=2)
 
     golden = load_file(loaded.folder / artifact.GOLDEN)
     snapshot = snapshots.freeze(home)
