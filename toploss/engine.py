@@ -55,7 +55,7 @@ class OnnxEngine:
     """
 
     name: EngineName = "onnx"
-    largest = 8
+    largest = 4  # of more, each is as fast, and all wait longer (docs/benchmarks.md)
 
     def __init__(self, loaded: Loaded, *, threads: int) -> None:
         self.lanes = threads

@@ -21,7 +21,7 @@ from bench.serving.swaps import swaps
 SUBJECTS = (("resnet34", 224), ("squeezenet1_0", 128))
 ROUNDS = 15
 CONNECTIONS = 16
-TURN_S = 4  # seconds of one turn
+TURN_S = 6  # seconds of one turn: what is under way at its end counts for nothing
 
 
 def measure(quick: bool, only: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
 
 def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
     """Throughput at 16 connections, and latency at one, over decode and forward in a bare loop."""
-    ratios, limits, waits = [], [], []
+    rates, limits, waits = [], [], []
     with (
         servers.ours(subject.home, subject.folder) as address,
         servers.bare(subject.version, subject.photographs) as bare,
@@ -55,17 +55,20 @@ def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             one = bare.ask("one", TURN_S / 2)["ms"]
             alone = load(address, subject.photographs, connections=1, seconds=TURN_S / 2)
-            ways = bare.ask("all", 1.5 * TURN_S)
+            ways = bare.ask("all", 2 * TURN_S)
             full = load(address, subject.photographs, connections=CONNECTIONS, seconds=TURN_S)
             limits.append(ways)
             waits.append((alone.mean_ms, one))
-            ratios.append(full.per_s / max(ways.values()))
+            rates.append(full.per_s)
             print(
-                f"{subject.arch}: limit {max(ways.values()):.1f}/s, ours {full.per_s:.1f}/s "
-                f"({ratios[-1]:.3f}); one {one:.1f} ms, ours {alone.mean_ms:.1f} ms "
+                f"{subject.arch}: limit {max(ways.values()):.1f}/s, ours {full.per_s:.1f}/s; "
+                f"one {one:.1f} ms, ours {alone.mean_ms:.1f} ms "
                 f"({alone.mean_ms / one:.3f}), failed {full.failed + alone.failed}",
                 flush=True,
             )
+    # The way that is best over all rounds: the best of each would be that of the luckiest.
+    best = max(limits[0], key=lambda way: statistics.median(row[way] for row in limits))
+    ratios = [rate / row[best] for rate, row in zip(rates, limits, strict=True)]
     return {
         "throughput_over_limit": _middle(ratios),
         "throughput_spread": _spread(ratios),

@@ -31,23 +31,28 @@ def main() -> None:
         print(json.dumps(loop.answer(what, float(seconds))), flush=True)
 
 
+BATCHES = (1, 4, 8)
+
+
 class Loop:
     def __init__(self, version: Path, pictures: list[bytes]) -> None:
         loaded = open_folder(version)
         self._engine = OnnxEngine(loaded, threads=available_cores())
         self._size, self._pictures = loaded.preprocessing.size, pictures
-        for batch in (1, self._engine.largest):
+        for batch in BATCHES:
             for alone in (True, False):
                 self._some(batch, 0, alone)
 
     def answer(self, what: str, seconds: float) -> dict[str, float]:
         if what == "one":
             return {"ms": 1000 / self._one_thread(seconds, 1, alone=True)}
-        each = seconds / 3
+        each = seconds / (1 + len(BATCHES))
         return {
             "one by one, all cores": self._one_thread(each, 1, alone=True),
-            "a core each, one by one": self._a_core_each(each, 1),
-            "a core each, in batches": self._a_core_each(each, self._engine.largest),
+            **{
+                f"a core each, {batch} at a time": self._a_core_each(each, batch)
+                for batch in BATCHES
+            },
         }
 
     def _one_thread(self, seconds: float, batch: int, *, alone: bool) -> float:
