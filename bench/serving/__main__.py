@@ -92,17 +92,18 @@ def against_peers(subject: material.Subject, rounds: int) -> dict[str, Any]:
             )
             for name in servers.PEERS
         }
+        everybody = {"ours": ours, **addresses}
         for number in range(rounds + 1):
-            found = {
-                name: load(
-                    address,
-                    subject.photographs,
-                    connections=CONNECTIONS,
-                    seconds=TURN_S,
-                    form=True,
-                )
-                for name, address in {"ours": ours, **addresses}.items()
-            }
+            found = {}
+            for name, address in everybody.items():
+                with servers.others_at_rest(address, everybody.values()):
+                    found[name] = load(
+                        address,
+                        subject.photographs,
+                        connections=CONNECTIONS,
+                        seconds=TURN_S,
+                        form=True,
+                    )
             if number == 0:
                 continue  # everybody warms up
             for name in servers.PEERS:

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from toploss.settings import available_cores
 
@@ -89,6 +90,35 @@ def bare(version: Path, photographs: list[Path]) -> Iterator[Bare]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def others_at_rest(address: str, addresses: Iterable[str]) -> Iterator[None]:
+    """Nobody but the one at `address` runs: some look for work all the time."""
+    at_rest = [
+        process
+        for server in psutil.Process().children()
+        for family in [[server, *server.children(recursive=True)]]
+        if _port(address) not in (heard := _ports(family)) and heard & set(map(_port, addresses))
+        for process in family
+    ]
+    for process in at_rest:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in reversed(at_rest):
+            process.resume()
+
+
+def _ports(family: list[psutil.Process]) -> set[int]:
+    """That these listen on."""
+    connections = (one for process in family for one in process.net_connections("tcp"))
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2])
 
 
 def free_port() -> int:

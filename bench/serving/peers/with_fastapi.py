@@ -1,4 +1,5 @@
-"""FastAPI and `learn.predict`, as the fast.ai course deploys: a process for each core."""
+"""FastAPI and `learn.predict`, as the fast.ai course deploys: a process for each core, and one
+prediction at a time in it, for a learner is not safe among threads."""
 
 import io
 import os
@@ -14,7 +15,7 @@ learn = load_learner(os.environ["PEER_LEARNER"])
 
 
 @app.post("/predict")
-def predict(image: Annotated[bytes, File()]) -> dict[str, Any]:
+async def predict(image: Annotated[bytes, File()]) -> dict[str, Any]:
     with learn.no_bar(), learn.no_logging():
         label, place, shares = learn.predict(PILImage.create(io.BytesIO(image)))
     return {"label": str(label), "confidence": float(shares[place])}
