@@ -2,7 +2,17 @@
 
 from fastapi import FastAPI
 
-from service import explanations, login, models, predictions, problems, retraining, review, samples
+from service import (
+    archives,
+    explanations,
+    login,
+    models,
+    predictions,
+    problems,
+    retraining,
+    review,
+    samples,
+)
 from service.review import WEB, Assets
 from toploss import __version__
 
@@ -18,7 +28,7 @@ def build() -> FastAPI:
         responses=problems.DECLARED,
     )
     problems.install(api)
-    for part in (predictions, explanations, samples, review, retraining, models):
+    for part in (predictions, explanations, archives, samples, review, retraining, models):
         api.include_router(part.router)
     api.include_router(review.pages)
     api.include_router(login.router)

@@ -21,8 +21,14 @@ class Bodies:
     timeout_s: float  # for the whole of one
     held: int = 0  # bytes, of those that are larger than `SMALL`
 
-    def reading(self, receive: Receive, limit: int) -> "_Reading":
-        return _Reading(bodies=self, receive=receive, limit=limit)
+    def reading(self, receive: Receive, limit: int, patience: int = 1) -> "_Reading":
+        """
+        Args:
+            limit: bytes.
+            patience: how many times as long as others it may take.
+        """
+        timeout_s = patience * self.timeout_s
+        return _Reading(bodies=self, receive=receive, limit=limit, timeout_s=timeout_s)
 
 
 @dataclass(kw_only=True)
@@ -33,6 +39,7 @@ class _Reading:
     bodies: Bodies
     receive: Receive
     limit: int  # bytes
+    timeout_s: float
     _seen: int = 0
     _held: int = 0
     _deadline: float | None = None  # of the event loop's clock
@@ -43,14 +50,14 @@ class _Reading:
             return await self.receive()  # until the caller hangs up
         loop = asyncio.get_running_loop()
         if self._deadline is None:
-            self._deadline = loop.time() + self.bodies.timeout_s
+            self._deadline = loop.time() + self.timeout_s
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self.receive()
         except TimeoutError:
             raise HTTPException(
                 408,
-                f"the body did not arrive within {self.bodies.timeout_s:g} s; send it faster, or "
+                f"the body did not arrive within {self.timeout_s:g} s; send it faster, or "
                 "raise TOPLOSS_TIMEOUT_S",
             ) from None
         self._ended = not message.get("more_body", False)
@@ -93,5 +100,6 @@ def announced_too_much(headers: Headers, limit: int) -> Response | None:
 def _told(limit: int, found: str) -> str:
     return (
         f"the request has {found} bytes, of {limit:,} taken here; "
-        "send smaller or fewer images, or raise TOPLOSS_MAX_BYTES"
+        "send smaller or fewer images, or raise TOPLOSS_MAX_BYTES (of an archive: "
+        "TOPLOSS_MAX_ARCHIVE)"
     )

@@ -22,6 +22,7 @@ class Desk:
     rate_limit: RateLimit
     bodies: Bodies  # of requests under way
     explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
+    unpacking: asyncio.Semaphore  # one archive at a time
 
     @classmethod
     def lay(cls, home: Home) -> "Desk":
@@ -42,6 +43,7 @@ class Desk:
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
             explaining=asyncio.Semaphore(1),
+            unpacking=asyncio.Semaphore(1),
         )
 
     def clear(self) -> None:

@@ -26,6 +26,8 @@ OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
 BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
 PREDICTIONS = frozenset({"/predict", "/predict_batch", "/explain"})
 WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples"})
+ARCHIVES = "/v1/samples/archive"
+PATIENCE = 20  # times as long as an image may an archive take to arrive
 
 
 class Edge:
@@ -55,7 +57,9 @@ class Edge:
         if refused is not None:
             await refused(scope, receive, leaving)
             return
-        body = self._api.state.desk.bodies.reading(receive, self._limit(scope))
+        body = self._api.state.desk.bodies.reading(
+            receive, self._limit(scope), PATIENCE if scope["path"] == ARCHIVES else 1
+        )
         try:
             await self._app(scope, body, leaving)
         except Exception:
@@ -121,6 +125,9 @@ class Edge:
     def _limit(self, scope: Scope) -> int:
         """Bytes that the body of this request may have."""
         largest: int = self._api.state.desk.home.settings.max_bytes
+        if scope["path"] == ARCHIVES:
+            most: int = self._api.state.desk.home.settings.max_archive
+            return most + SLACK
         if scope["path"] == "/predict_batch":
             return BATCH_IMAGES * largest + LARGEST_BATCH * SLACK
         return largest + SLACK if scope["path"] in WITH_IMAGE else OTHER_BODIES

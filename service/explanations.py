@@ -28,7 +28,7 @@ Label = Annotated[
     summary="Where in an image a class was seen",
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "A heat map over the image."}},
-    openapi_extra={"requestBody": form("image", raw=True)},
+    openapi_extra={"requestBody": form("image", raw="image/*")},
 )
 async def explain(request: Request, desk: OurDesk, label: Label = None) -> Response:
     """What speaks for the class is laid over the image, from violet to yellow. The header

@@ -68,11 +68,12 @@ _PREDICTION = {
 }
 
 
-def form(field: str, schema: dict[str, Any] = _FILE, *, raw: bool = False) -> dict[str, Any]:
-    """How OpenAPI shows a multipart body with this field; `raw`: or the image's bytes alone."""
+def form(field: str, schema: dict[str, Any] = _FILE, *, raw: str = "") -> dict[str, Any]:
+    """How OpenAPI shows a multipart body with this field; `raw`: or the bytes alone, with this
+    type."""
     described = {"type": "object", "required": [field], "properties": {field: schema}}
     content: dict[str, Any] = {"multipart/form-data": {"schema": described}}
-    return {"required": True, "content": content | ({"image/*": {"schema": _FILE}} if raw else {})}
+    return {"required": True, "content": content | ({raw: {"schema": _FILE}} if raw else {})}
 
 
 def _answers(schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
@@ -85,7 +86,7 @@ def _answers(schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     "/predict",
     summary="What one image shows",
     responses=_answers(_PREDICTION),
-    openapi_extra={"requestBody": form("image", raw=True)},
+    openapi_extra={"requestBody": form("image", raw="image/*")},
 )
 async def predict(request: Request, desk: OurDesk, top: Top = TOP) -> JSONResponse:
     """A multipart field `image`, or the image's bytes as the body."""

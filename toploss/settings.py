@@ -48,6 +48,9 @@ class Settings(BaseSettings):
 
     # Images
     max_bytes: Annotated[int, Field(gt=0, description="bytes of one image")] = 20 * 2**20
+    max_archive: Annotated[
+        int, Field(gt=0, description="bytes of one archive, and of all that comes out of it")
+    ] = 256 * 2**20
     max_bodies: Annotated[
         int, Field(gt=0, description="bytes of all requests that are being read at a time")
     ] = 512 * 2**20
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     )
     engine: Annotated[
         Literal["auto", "onnx", "torch"],
-        Field(description="what computes predictions; auto: torch on CUDA, else onnx"),
+        Field(description="what computes predictions; auto: the fastest that agrees with training"),
     ] = "auto"
     queue_size: Annotated[
         int, Field(gt=0, description="predictions in flight before the service answers 503")

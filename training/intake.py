@@ -1,31 +1,19 @@
 """Images in: from a folder, a CSV, a DataFrame. One bad file never stops the rest."""
 
 import csv
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from toploss import classes, duplicates, samples
-from toploss.errors import BadInput, Broken, NotFound, ToplossError
+from toploss import classes, intake
+from toploss.errors import BadInput, NotFound
 from toploss.home import Home
+from toploss.intake import SPLIT_NAMES, Item, Summary, spelt, unread_suffix
 from toploss.preprocess import SUFFIXES
-from toploss.samples import Kept, OnConflict
+from toploss.samples import OnConflict
 from toploss.splits import Split
-
-log = logging.getLogger(__name__)
-
-SPLIT_NAMES = {split.value: split for split in Split} | {
-    "training": Split.TRAIN,
-    "val": Split.VALID,
-    "validation": Split.VALID,
-}
-BATCH = 256  # files of one transaction: what a crash may leave to import again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +23,6 @@ class File:
     path: Path
     label: str
     split: Split | None = None  # as the data came; else the hash decides
-
-
-@dataclass
-class Summary:
-    """What became of the files."""
-
-    added: int = 0
-    known: int = 0  # their bytes were there already, conflicts among them
-    conflicts: int = 0  # known, but given with another label
-    refused: list[dict[str, str]] = field(default_factory=list)  # path, reason
-    conflicting: list[dict[str, str]] = field(default_factory=list)  # path, id, given, label
-    near_duplicates: int = 0  # added, each to the group of the sample it is nearest to
-    quarantined: list[dict[str, str]] = field(default_factory=list)  # id, because
-    notes: list[str] = field(default_factory=list)  # what may not have been meant
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 Progress = Callable[[int, int], None]  # files done, files in all
@@ -162,11 +133,10 @@ def _walk(root: Path, refused: list[dict[str, str]]) -> Iterator[File]:
                 hidden = any(part.startswith(".") for part in file.relative_to(top).parts)
                 if hidden or not file.is_file():
                     continue
-                if file.suffix.lower() in SUFFIXES:
-                    yield File(path=file, label=_spelt(folder.name), split=split)
+                if reason := unread_suffix(file.suffix):
+                    refused.append({"path": spelt(file), "reason": reason})
                 else:
-                    reason = f"{file.suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}"
-                    refused.append({"path": _spelt(file), "reason": reason})
+                    yield File(path=file, label=spelt(folder.name), split=split)
 
 
 def _split_folders(root: Path) -> dict[Path, Split]:
@@ -184,7 +154,7 @@ def _split_folders(root: Path) -> dict[Path, Split]:
 def _loose(root: Path) -> list[str]:
     """Images that lie in no class folder."""
     found = [
-        _spelt(file.relative_to(root))
+        spelt(file.relative_to(root))
         for top in (root, *_split_folders(root))
         for file in sorted(top.iterdir())
         if file.is_file() and file.suffix.lower() in SUFFIXES
@@ -200,7 +170,7 @@ def _loose(root: Path) -> list[str]:
 def _beside(root: Path) -> list[str]:
     """Folders that were left out, since others are splits."""
     splits = _split_folders(root)
-    out = [_spelt(folder.name) for folder in sorted(_folders(root)) if folder not in splits]
+    out = [spelt(folder.name) for folder in sorted(_folders(root)) if folder not in splits]
     if not splits or not out:
         return []
     taken = ", ".join(folder.name for folder in splits)
@@ -256,7 +226,7 @@ def _from_rows(
             given = _split(row[split], number) if split and row[split] else None
             yield File(path=path, label=row[label], split=given)
         except BadInput as exc:
-            refused.append({"path": _spelt(path), "reason": str(exc)})
+            refused.append({"path": spelt(path), "reason": str(exc)})
 
 
 def _split(value: str, number: int) -> Split:
@@ -274,102 +244,40 @@ def _take_in(
     actor: str,
     progress: Progress | None,
 ) -> Summary:
-    """Check and keep files side by side, write them down batch by batch, in their order."""
-    done = 0
-    duplicates.fill(home)
-    with ThreadPoolExecutor(home.settings.thread_count) as pool:
-        for batch, kept in _ahead(pool, home, files):
-            _record(home, batch, list(kept), summary, on_conflict, actor)
-            done += len(batch)
-            if progress:
-                progress(done, len(files))
-    return summary
+    return intake.take_in(
+        home,
+        (_item(home, file) for file in files),
+        summary,
+        actor=actor,
+        on_conflict=on_conflict,
+        progress=partial(_told, progress, len(files)) if progress else None,
+    )
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, home: Home, files: list[File]
-) -> Iterator[tuple[list[File], Iterator[Kept | str]]]:
-    """The batches with their images; while one is written down, the next is being kept."""
-    started = None
-    for batch in _batches(files):
-        waiting, started = started, (batch, pool.map(partial(_keep, home), batch))
-        if waiting:
-            yield waiting
-    if started:
-        yield started
+def _told(progress: Progress, total: int, done: int) -> None:
+    progress(done, total)
 
 
-def _keep(home: Home, file: File) -> Kept | str:
-    """The checked image, or why it was refused."""
-    try:
-        classes.checked(file.label)
-        if not file.path.is_file():
-            raise NotFound(f"there is no file {str(file.path)!r}; correct the path")
-        size = file.path.stat().st_size
-        if size > home.limits.bytes:
-            raise BadInput(
-                f"the file has {size:,} bytes, more than the {home.limits.bytes:,} allowed; "
-                "shrink it or raise TOPLOSS_MAX_BYTES"
-            )
-        return samples.keep(home, file.path.read_bytes(), _spelt(file.path.name))
-    except Broken:
-        raise  # the storage, not the file
-    except (ToplossError, PermissionError, IsADirectoryError) as exc:
-        return str(exc)
+def _item(home: Home, file: File) -> Item:
+    return Item(
+        path=spelt(file.path),
+        name=spelt(file.path.name),
+        label=file.label,
+        split=file.split,
+        read=partial(_read, home, file.path),
+    )
 
 
-def _spelt(name: str | Path) -> str:
-    """A file's name as text; of one that is no UTF-8 the odd bytes are spelt out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _record(
-    home: Home,
-    batch: list[File],
-    kept: list[Kept | str],
-    summary: Summary,
-    on_conflict: OnConflict,
-    actor: str,
-) -> None:
-    with home.db.write() as connection:
-        pairs = list(zip(batch, kept, strict=True))
-        wanted = dict.fromkeys(file.label for file, image in pairs if isinstance(image, Kept))
-        ids = {label: classes.ensure(connection, label, actor) for label in wanted}
-        known = classes.load(connection)
-        for file, image in pairs:
-            if isinstance(image, str):
-                summary.refused.append({"path": _spelt(file.path), "reason": image})
-                continue
-            added = samples.record(
-                connection,
-                home,
-                image,
-                ids[file.label],
-                actor=actor,
-                split=file.split,
-                on_conflict=on_conflict,
-                known=known,
-            )
-            summary.added += added.new
-            summary.known += not added.new
-            summary.near_duplicates += added.joined is not None
-            summary.quarantined += [entry.as_json() for entry in added.quarantined]
-            if added.conflict:
-                summary.conflicts += 1
-                summary.conflicting.append(
-                    {
-                        "path": _spelt(file.path),
-                        "id": added.id,
-                        "given": file.label,
-                        "label": added.label,
-                    }
-                )
-
-
-def _batches(files: Iterable[File]) -> Iterator[list[File]]:
-    rest = iter(files)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
+def _read(home: Home, path: Path) -> bytes:
+    if not path.is_file():
+        raise NotFound(f"there is no file {str(path)!r}; correct the path")
+    size = path.stat().st_size
+    if size > home.limits.bytes:
+        raise BadInput(
+            f"the file has {size:,} bytes, more than the {home.limits.bytes:,} allowed; "
+            "shrink it or raise TOPLOSS_MAX_BYTES"
+        )
+    return path.read_bytes()
 
 
 def _home(home: Home | None) -> Home:

@@ -1,0 +1,179 @@
+"""Images taken in by the many: checked side by side, written down in their order. One bad file
+never stops the rest."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from toploss import classes, duplicates, samples
+from toploss.errors import Broken, ToplossError
+from toploss.home import Home
+from toploss.preprocess import SUFFIXES
+from toploss.samples import Kept, OnConflict
+from toploss.splits import Split
+
+SPLIT_NAMES = {split.value: split for split in Split} | {
+    "training": Split.TRAIN,
+    "val": Split.VALID,
+    "validation": Split.VALID,
+}
+BATCH = 256  # images of one transaction: what a crash may leave to import again
+BATCH_BYTES = 64 * 2**20  # of images that are in memory already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An image to take in."""
+
+    path: str  # as people are told where it was
+    name: str  # of the file
+    label: str
+    split: Split | None = None  # as the data came; else the hash decides
+    read: Callable[[], bytes]  # raises BadInput, NotFound, or an OSError of a file
+    held: int = 0  # bytes that it has in memory already
+
+
+@dataclass
+class Summary:
+    """What became of the images."""
+
+    added: int = 0
+    known: int = 0  # their bytes were there already, conflicts among them
+    conflicts: int = 0  # known, but given with another label
+    refused: list[dict[str, str]] = field(default_factory=list)  # path, reason
+    conflicting: list[dict[str, str]] = field(default_factory=list)  # path, id, given, label
+    near_duplicates: int = 0  # added, each to the group of the sample it is nearest to
+    quarantined: list[dict[str, str]] = field(default_factory=list)  # id, because
+    notes: list[str] = field(default_factory=list)  # what may not have been meant
+
+    def refuse(self, path: str, reason: str) -> None:
+        self.refused.append({"path": path, "reason": reason})
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def take_in(
+    home: Home,
+    items: Iterable[Item],
+    summary: Summary,
+    *,
+    actor: str,
+    on_conflict: OnConflict = "keep",
+    new_classes: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Summary:
+    """Check and keep images side by side, write them down batch by batch, in their order.
+
+    Args:
+        summary: is added to, and returned.
+        new_classes: whether an image may bring its class along; else one of an unknown class is
+            refused.
+        progress: told how many are done.
+    """
+    done = 0
+    duplicates.fill(home)
+    with ThreadPoolExecutor(home.settings.thread_count) as pool:
+        for batch, kept in _ahead(pool, home, items):
+            _record(home, batch, list(kept), summary, on_conflict, new_classes, actor)
+            done += len(batch)
+            if progress:
+                progress(done)
+    return summary
+
+
+def unread_suffix(suffix: str) -> str | None:
+    """Why a file of this suffix is not taken for an image; None when it is."""
+    if suffix.lower() in SUFFIXES:
+        return None
+    return f"{suffix or 'no suffix'} is not one of {', '.join(SUFFIXES)}"
+
+
+def spelt(name: str | Path) -> str:
+    """A file's name as text; of one that is no UTF-8 the odd bytes are spelt out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, home: Home, items: Iterable[Item]
+) -> Iterator[tuple[list[Item], Iterator[Kept | str]]]:
+    """The batches with their images; while one is written down, the next is being kept."""
+    started = None
+    for batch in _batches(items):
+        waiting, started = started, (batch, pool.map(partial(_keep, home), batch))
+        if waiting:
+            yield waiting
+    if started:
+        yield started
+
+
+def _keep(home: Home, item: Item) -> Kept | str:
+    """The checked image, or why it was refused."""
+    try:
+        classes.checked(item.label)
+        return samples.keep(home, item.read(), item.name)
+    except Broken:
+        raise  # the storage, not the file
+    except (ToplossError, PermissionError, IsADirectoryError) as exc:
+        return str(exc)
+
+
+def _record(
+    home: Home,
+    batch: list[Item],
+    kept: list[Kept | str],
+    summary: Summary,
+    on_conflict: OnConflict,
+    new_classes: bool,
+    actor: str,
+) -> None:
+    with home.db.write() as connection:
+        pairs = list(zip(batch, kept, strict=True))
+        wanted = dict.fromkeys(item.label for item, image in pairs if isinstance(image, Kept))
+        if new_classes:
+            for label in wanted:
+                classes.ensure(connection, label, actor)
+        known = classes.load(connection)
+        for item, image in pairs:
+            if isinstance(image, str):
+                summary.refuse(item.path, image)
+                continue
+            try:
+                class_id = known.id_of(classes.checked(item.label))
+            except ToplossError as exc:
+                summary.refuse(item.path, str(exc))
+                continue
+            added = samples.record(
+                connection,
+                home,
+                image,
+                class_id,
+                actor=actor,
+                split=item.split,
+                on_conflict=on_conflict,
+                known=known,
+            )
+            summary.added += added.new
+            summary.known += not added.new
+            summary.near_duplicates += added.joined is not None
+            summary.quarantined += [entry.as_json() for entry in added.quarantined]
+            if added.conflict:
+                summary.conflicts += 1
+                summary.conflicting.append(
+                    {"path": item.path, "id": added.id, "given": item.label, "label": added.label}
+                )
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH or sum(one.held for one in batch) > BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
