@@ -13,7 +13,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 
-from service import address
+from service import address, framing
 from service.api import build
 from service.desk import Desk
 from service.edge import Edge
@@ -21,6 +21,7 @@ from toploss.home import Home
 from toploss.processes import follow_parent
 
 usage_stats.do_not_track.cache_clear()  # its command line has asked before we could say no
+framing.install()
 api = build()
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,6 +63,9 @@ class Edge:
         )
         try:
             await self._app(scope, body, leaving)
+        except ClientDisconnect:  # in the middle of its body: nobody hears the answer
+            if not leaving.started:
+                await _said(408, scope)(scope, receive, leaving)
         except Exception:
             log.exception("action=%s path=%s outcome=bug", scope["method"], scope["path"][:200])
             if not leaving.started:
@@ -149,6 +153,8 @@ class _Leaving:
             self.started = True
             headers = MutableHeaders(scope=message)
             status = message["status"]
+            if status == 405 and (allowed := self._allowed()):
+                headers["allow"] = allowed
             if status >= 400 and headers.get("content-type") != problems.MEDIA_TYPE:
                 self._replaced = True
                 await self._replace(status, headers)
@@ -173,6 +179,12 @@ class _Leaving:
         body = b"" if self.scope["method"] == "HEAD" else problem.body
         await self.send({"type": "http.response.body", "body": body})
         self.ended = True
+
+    def _allowed(self) -> str:
+        """The methods of all routes at this path: each of ours names its own alone."""
+        template = getattr(self.scope.get("route"), "path", None)
+        methods = self.api.openapi()["paths"].get(template, {})
+        return ", ".join(sorted(map(str.upper, methods)))
 
     def _unready(self) -> Response:
         return problems.response(503, f"not ready: {self.api.state.desk.swap.told()}")

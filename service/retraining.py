@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import paging, times
@@ -53,7 +53,7 @@ def log(home: OurHome, run_id: RunId) -> PlainTextResponse:
     return PlainTextResponse(records.read_log(home, run_id))
 
 
-@router.get("/{run_id}/report", summary="The report of its version", response_class=Response)
+@router.get("/{run_id}/report", summary="The report of its version", response_class=HTMLResponse)
 def report(home: OurHome, run_id: RunId) -> Response:
     run = records.show(home, run_id)
     path = run["version"] and f"{models.get(home, run['version']).path}/{artifact.REPORT}"

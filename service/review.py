@@ -14,7 +14,7 @@ from service import paging, times
 from service.auth import caller_of
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
-from service.samples import Format, csv_file, paths
+from service.samples import OR_CSV, Format, csv_file, paths
 from toploss import classes, decisions, losses
 from toploss.errors import BadInput
 from toploss.home import Home
@@ -49,7 +49,7 @@ class NewDecision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sample: str = Field(max_length=64, description="its id")
-    action: str = Field(max_length=16, description="confirm, relabel, exclude or skip")
+    action: str = Field(max_length=16, json_schema_extra={"enum": [*decisions.ACTIONS]})
     label: str | None = Field(default=None, max_length=200, description="of a relabel")
     revision: int = Field(ge=0, lt=2**31, description="the sample's, as the reviewer saw it")
     list: Listing | None = Field(
@@ -120,7 +120,11 @@ def undo(
     return {"id": undone.id, "sample": undone.sample, "revision": undone.revision}
 
 
-@router.get("/decisions", summary="The audit trail, newest first, or all of it as CSV")
+@router.get(
+    "/decisions",
+    summary="The audit trail, newest first, or all of it as CSV",
+    responses=OR_CSV,
+)
 def trail(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
     if format == "csv":
         return csv_file(_as_csv(decisions.trail(home)), "decisions.csv")

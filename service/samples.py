@@ -22,12 +22,26 @@ NEVER_RUN = "default-src 'none'; sandbox"
 SampleId = Annotated[str, Path(max_length=64, description="SHA-256 of the image's bytes, in hex")]
 Format = Annotated[Literal["json", "csv"], Query()]
 
+# How OpenAPI shows what is no JSON.
+OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
+OR_KNOWN: dict[int | str, dict[str, Any]] = {
+    200: {"description": "It was known.", "content": {"application/json": {}}}
+}
+PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {media_type: {} for media_type in preprocess.MEDIA_TYPES.values()}}
+}
+
 
 class NewClass(BaseModel):
-    name: str = Field(max_length=classes.LONGEST_NAME)
+    name: str = Field(min_length=1, max_length=classes.LONGEST_NAME)
 
 
-@router.post("/samples", summary="Add a labelled image", status_code=201)
+@router.post(
+    "/samples",
+    summary="Add a labelled image",
+    status_code=201,
+    responses=OR_KNOWN,
+)
 def add(
     home: OurHome,
     actor: Actor,
@@ -85,7 +99,12 @@ def show(home: OurHome, sample_id: SampleId) -> dict[str, Any]:
         return _told(samples.find(connection, sample_id), classes.load(connection))
 
 
-@router.get("/samples/{sample_id}/image", summary="The bytes as they came")
+@router.get(
+    "/samples/{sample_id}/image",
+    summary="The bytes as they came",
+    response_class=Response,
+    responses=PICTURE,
+)
 def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
     row = _find(home, sample_id)
     return _picture(
@@ -96,7 +115,12 @@ def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
     )
 
 
-@router.get("/samples/{sample_id}/thumbnail", summary="A small picture, PNG or JPEG")
+@router.get(
+    "/samples/{sample_id}/thumbnail",
+    summary="A small picture, PNG or JPEG",
+    response_class=Response,
+    responses=PICTURE,
+)
 def thumbnail(
     home: OurHome,
     request: Request,
@@ -133,7 +157,9 @@ def list_classes(home: OurHome, limit: Limit = 500, cursor: Cursor = None) -> di
     return paging.page(rows, limit, lambda row: (row["name"],))
 
 
-@router.post("/classes", summary="Add a class", tags=["classes"], status_code=201)
+@router.post(
+    "/classes", summary="Add a class", tags=["classes"], status_code=201, responses=OR_KNOWN
+)
 def add_class(home: OurHome, actor: Actor, response: Response, body: NewClass) -> dict[str, Any]:
     """201 when it is new, 200 when there is one of that name. It is served from the next run on."""
     new = classes.add(home, body.name, actor=actor)
@@ -141,7 +167,12 @@ def add_class(home: OurHome, actor: Actor, response: Response, body: NewClass) -
     return {"name": classes.checked(body.name), "new": new}
 
 
-@router.get("/dataset", summary="The data set in numbers, or every sample as CSV", tags=["dataset"])
+@router.get(
+    "/dataset",
+    summary="The data set in numbers, or every sample as CSV",
+    tags=["dataset"],
+    responses=OR_CSV,
+)
 def dataset(home: OurHome, format: Format = "json") -> Any:
     if format == "csv":
         return csv_file(snapshots.export(home), "dataset.csv")
