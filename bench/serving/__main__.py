@@ -34,7 +34,7 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
             found: dict[str, Any] = {}
             if "limit".startswith(only):
                 found |= against_the_limit(subject, rounds)
-            if "peers".startswith(only):
+            if "peers".startswith(only) and arch == SUBJECTS[0][0]:
                 found |= against_peers(subject, rounds)
             if "overload".startswith(only) and arch == SUBJECTS[0][0]:
                 found |= overload(subject, 15 if quick else 60)
@@ -46,7 +46,7 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
 
 def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
     """Throughput at 16 connections, and latency at one, over decode and forward in a bare loop."""
-    rates, limits, waits = [], [], []
+    rates, limits, waits, cpu = [], [], [], []
     with (
         servers.ours(subject.home, subject.folder) as address,
         servers.bare(subject.version, subject.photographs) as bare,
@@ -56,7 +56,10 @@ def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
             one = bare.ask("one", TURN_S / 2)["ms"]
             alone = load(address, subject.photographs, connections=1, seconds=TURN_S / 2)
             ways = bare.ask("all", 2 * TURN_S)
+            before = sum(servers.worker(address).cpu_times()[:2])
             full = load(address, subject.photographs, connections=CONNECTIONS, seconds=TURN_S)
+            spent = sum(servers.worker(address).cpu_times()[:2]) - before
+            cpu.append(spent * 1000 / (full.per_s * TURN_S))
             limits.append(ways)
             waits.append((alone.mean_ms, one))
             rates.append(full.per_s)
@@ -75,6 +78,8 @@ def against_the_limit(subject: material.Subject, rounds: int) -> dict[str, Any]:
         "latency_over_limit": _middle([ours / one for ours, one in waits]),
         "latency_spread": _spread([ours / one for ours, one in waits]),
         "overhead_ms": _middle([ours - one for ours, one in waits]),
+        "cpu_ms_per_answer": _middle(cpu),
+        "answers_per_s": _middle(rates),
         "limit_per_s": {way: _middle([row[way] for row in limits]) for way in limits[0]},
     }
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from bench.common import share
 from bench.serving import servers
@@ -113,11 +112,5 @@ class Watch(threading.Thread):
 
 
 def resident_mb(address: str) -> float:
-    """Memory of the process that listens there, and of its children."""
-    port = int(address.rpartition(":")[2])
-    total = 0
-    for process in psutil.process_iter(["cmdline"]):
-        if "_bentoml_impl.worker.service" in (process.info["cmdline"] or []):
-            listens = any(c.laddr.port == port for c in process.net_connections("tcp"))
-            total += process.memory_info().rss if listens else 0
-    return total / 2**20
+    """Memory of the process that answers there."""
+    return float(servers.worker(address).memory_info().rss) / 2**20

@@ -92,6 +92,15 @@ def bare(version: Path, photographs: list[Path]) -> Iterator[Bare]:
         process.wait()
 
 
+def worker(address: str) -> psutil.Process:
+    """The process of our server that answers there."""
+    for process in psutil.Process().children(recursive=True):
+        if "_bentoml_impl.worker.service" in process.cmdline():
+            if _port(address) in _ports([process]):
+                return process
+    raise SystemExit(f"nobody answers at {address}")
+
+
 @contextmanager
 def others_at_rest(address: str, addresses: Iterable[str]) -> Iterator[None]:
     """Nobody but the one at `address` runs: some look for work all the time."""
