@@ -6,14 +6,13 @@ import os
 # BentoML reports each start to its makers unless told not to.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-import logging
 from typing import Any
 
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
 
-from service import address, framing
+from service import address, framing, logs
 from service.api import build
 from service.desk import Desk
 from service.edge import Edge
@@ -56,7 +55,7 @@ class Toploss:
     def __init__(self) -> None:
         home = Home.open()
         address.refuse_in_worker(home)
-        _log_to_bentoml()
+        logs.install(home.settings.log_format)
         # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
         follow_parent(lambda: os._exit(1))
         self._desk = Desk.lay(home)
@@ -69,14 +68,6 @@ class Toploss:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         self._desk.clear()
-
-
-def _log_to_bentoml() -> None:
-    """Our log lines go where BentoML's go."""
-    ours = logging.getLogger("toploss")
-    ours.setLevel(logging.INFO)
-    ours.handlers = logging.getLogger("bentoml").handlers
-    ours.propagate = False
 
 
 served: Any = Toploss  # the decorator has made a service of the class

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.intake import Summary
 from toploss.keys import Role
+from toploss.processes import aside
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
@@ -47,7 +49,8 @@ async def add_archive(request: Request, desk: OurDesk, actor: Actor) -> dict[str
 
 async def _taken(desk: OurDesk, file: BinaryIO, actor: str, new_classes: bool) -> dict[str, Any]:
     async with desk.unpacking:
-        return await asyncio.to_thread(_take_in, desk.home, file, actor, new_classes)
+        take_in = partial(_take_in, desk.home, file, actor, new_classes)
+        return await asyncio.to_thread(aside, take_in)  # and its threads: predictions go first
 
 
 def _take_in(home: Home, file: BinaryIO, actor: str, new_classes: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from toploss import keys
+from toploss import blobs, keys
 from toploss.home import Home
 from toploss.keys import Key, Ring, Role
 
@@ -34,7 +34,9 @@ OPEN_BELOW = "/web/"  # the pages' scripts and styles
 READING = frozenset({"GET", "HEAD"})
 # What each role may do, beside what the one before may; whatever is not named is an admin's.
 PREDICT = frozenset({"/predict", "/predict_batch", "/explain", "/logout"})
-PREDICT_READS = frozenset({"/v1/model", "/docs.json", "/openapi.json", "/metrics"})
+PREDICT_READS = frozenset(
+    {"/v1/model", "/docs.json", "/openapi.json", "/schema.json", "/metrics"}  # what clients read
+)
 REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions")
 REVIEW_READS_BELOW = ("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/review")
 
@@ -82,7 +84,7 @@ class Doorkeeper:
     def look(self) -> None:
         """What cannot be read leaves the keys as they were."""
         try:
-            ring = Ring.load(self._home)
+            ring = Ring.load(self._home, again=True)
             if ring.ever and not self._secret:
                 self._secret = keys.session_secret(self._home)
         except Exception as exc:
@@ -111,7 +113,8 @@ class Doorkeeper:
         key = self.ring.holder(secret)
         if key is None:
             return None
-        told = json.dumps([key.name, key.created_at, time.time() + SESSION_S]).encode()
+        mark = self._mark(blobs.sha256(secret.encode()))
+        told = json.dumps([mark, time.time() + SESSION_S]).encode()
         body = base64.urlsafe_b64encode(told).decode()
         return f"{body}.{self._signed(body)}"
 
@@ -121,13 +124,18 @@ class Doorkeeper:
             body, _, signature = token.partition(".")
             if not hmac.compare_digest(signature.encode(), self._signed(body).encode()):
                 return None
-            name, created_at, until = json.loads(base64.urlsafe_b64decode(body))
+            mark, until = json.loads(base64.urlsafe_b64decode(body))
         except (CookieError, KeyError, ValueError):
             return None
-        key = self.ring.named(name)
-        if key is None or key.created_at != created_at or until < time.time():
+        known = self.ring.keys.items()
+        key = next((key for digest, key in known if self._mark(digest) == mark), None)
+        if key is None or until < time.time():
             return None
         return Caller(key=key, csrf=self._signed(f"csrf:{body}"), session=True)
+
+    def _mark(self, digest: str) -> str:
+        """A key as its sessions know it: they end with it, also when another takes its name."""
+        return self._signed(f"key:{digest}")
 
     def _signed(self, text: str) -> str:
         return hmac.new(self._secret, text.encode(), sha256).hexdigest()

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from service import problems
+from service import metrics, problems
 
 SMALL = 1024 * 1024  # bytes that a request has free: what counts are images
 
@@ -21,18 +21,18 @@ class Bodies:
     timeout_s: float  # for the whole of one
     held: int = 0  # bytes, of those that are larger than `SMALL`
 
-    def reading(self, receive: Receive, limit: int, patience: int = 1) -> "_Reading":
+    def reading(self, receive: Receive, limit: int, patience: int = 1) -> "Reading":
         """
         Args:
             limit: bytes.
             patience: how many times as long as others it may take.
         """
         timeout_s = patience * self.timeout_s
-        return _Reading(bodies=self, receive=receive, limit=limit, timeout_s=timeout_s)
+        return Reading(bodies=self, receive=receive, limit=limit, timeout_s=timeout_s)
 
 
 @dataclass(kw_only=True)
-class _Reading:
+class Reading:
     """One body as it streams in. What is more than the limit breaks off, whatever was announced,
     and so does a sender who takes too long, or for whom there is no memory."""
 
@@ -55,6 +55,7 @@ class _Reading:
             async with asyncio.timeout_at(self._deadline):
                 message = await self.receive()
         except TimeoutError:
+            metrics.REFUSED.labels(reason="slow").inc()
             raise HTTPException(
                 408,
                 f"the body did not arrive within {self.timeout_s:g} s; send it faster, or "
@@ -68,12 +69,14 @@ class _Reading:
     def _take(self, size: int) -> None:
         self._seen += size
         if self._seen > self.limit:
+            metrics.REFUSED.labels(reason="bytes").inc()
             raise HTTPException(413, _told(self.limit, f"more than {self.limit:,}"))
         if self._seen > SMALL:
             self._hold(self._seen - self._held)
 
     def _hold(self, more: int) -> None:
         if self.bodies.held + more > self.bodies.most:
+            metrics.REFUSED.labels(reason="memory").inc()
             raise HTTPException(
                 503,
                 f"requests of {self.bodies.held:,} bytes are being read, of {self.bodies.most:,} "
@@ -93,6 +96,7 @@ def announced_too_much(headers: Headers, limit: int) -> Response | None:
     """Refused by what it says of itself, before any of it is read."""
     length = headers.get("content-length", "0")
     if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        metrics.REFUSED.labels(reason="bytes").inc()
         return problems.response(413, _told(limit, f"{int(length[:20]):,}"))
     return None
 

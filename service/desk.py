@@ -12,6 +12,8 @@ from service.bodies import Bodies
 from service.swap import Swap
 from toploss.home import Home
 
+ARCHIVES = 4  # of the largest size, that may be under way at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
@@ -20,7 +22,8 @@ class Desk:
     batcher: Batcher  # predictions in flight
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
-    bodies: Bodies  # of requests under way
+    bodies: Bodies  # of requests under way, in memory
+    archives: Bodies  # likewise, on disk
     explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
     unpacking: asyncio.Semaphore  # one archive at a time
 
@@ -42,6 +45,7 @@ class Desk:
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
+            archives=Bodies(most=ARCHIVES * settings.max_archive, timeout_s=settings.timeout_s),
             explaining=asyncio.Semaphore(1),
             unpacking=asyncio.Semaphore(1),
         )

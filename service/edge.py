@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import auth, metrics, problems
+from service import auth, logs, metrics, problems
 from service.auth import READING
-from service.bodies import announced_too_much
+from service.bodies import Reading, announced_too_much
 from service.login import leads_to_login
 from service.predictions import LARGEST_BATCH
 from toploss.errors import Overloaded
@@ -46,7 +46,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        leaving = _Leaving(scope=scope, send=send, api=self._api)
+        leaving = _Leaving(scope=scope, send=send, api=self._api, request=logs.begin(headers))
         refused = (
             self._not_let_in(scope, headers)
             or self._no_room(scope)
@@ -58,9 +58,7 @@ class Edge:
         if refused is not None:
             await refused(scope, receive, leaving)
             return
-        body = self._api.state.desk.bodies.reading(
-            receive, self._limit(scope), PATIENCE if scope["path"] == ARCHIVES else 1
-        )
+        body = self._reading(scope, receive)
         try:
             await self._app(scope, body, leaving)
         except ClientDisconnect:  # in the middle of its body: nobody hears the answer
@@ -88,7 +86,8 @@ class Edge:
             return _unknown(scope, headers)
         scope["toploss.caller"] = caller
         if not caller.key.role.covers(wanted := auth.needed(method, path)):
-            return problems.response(
+            return _refused(
+                "role",
                 403,
                 f"key {caller.key.name!r} has the role {caller.key.role}, and {method} "
                 f"{path[:200]} needs {wanted}; use another key",
@@ -96,13 +95,16 @@ class Edge:
         if caller.session and method not in READING and path != "/logout":
             token = headers.get(auth.CSRF_HEADER, "")
             if not hmac.compare_digest(token.encode(), caller.csrf.encode()):
-                return problems.response(
-                    403, "the X-CSRF-Token is missing or not this session's; load the page again"
+                return _refused(
+                    "token",
+                    403,
+                    "the X-CSRF-Token is missing or not this session's; load the page again",
                 )
         if caller.session and method not in READING and (other := _from_elsewhere(headers)):
             return other
         if wait_s := desk.rate_limit.wait_s(caller.key.name):
-            return problems.response(
+            return _refused(
+                "rate",
                 429,
                 f"key {caller.key.name!r} asks more than {desk.home.settings.rate_limit:g} times a "
                 f"second; try again in {wait_s} s, or raise TOPLOSS_RATE_LIMIT",
@@ -120,11 +122,20 @@ class Edge:
             desk.batcher.expect_room()
         except Overloaded as exc:
             metrics.PREDICTIONS.labels(outcome="overloaded").inc()
+            metrics.REFUSED.labels(reason="room").inc()
             refused = problems.response_to(exc)
             if desk.swap.serving is not None:
                 refused.headers["X-Model-Version"] = desk.swap.serving.version
             return refused
         return None
+
+    def _reading(self, scope: Scope, receive: Receive) -> Reading:
+        desk, limit = self._api.state.desk, self._limit(scope)
+        if scope["path"] == ARCHIVES:
+            archive: Reading = desk.archives.reading(receive, limit, PATIENCE)
+            return archive
+        body: Reading = desk.bodies.reading(receive, limit)
+        return body
 
     def _limit(self, scope: Scope) -> int:
         """Bytes that the body of this request may have."""
@@ -144,6 +155,7 @@ class _Leaving:
     scope: Scope
     send: Send
     api: FastAPI
+    request: str  # its id
     started: bool = field(default=False, init=False)
     ended: bool = field(default=False, init=False)
     _replaced: bool = field(default=False, init=False)  # the app's own body is dropped
@@ -159,7 +171,7 @@ class _Leaving:
                 self._replaced = True
                 await self._replace(status, headers)
                 return
-            _secure(headers)
+            self._sign(headers)
             self._count(status)
         elif self._replaced:
             return
@@ -171,7 +183,7 @@ class _Leaving:
         problem = self._unready() if unready else _said(status, self.scope)
         if "allow" in headers:
             problem.headers["allow"] = headers["allow"]
-        _secure(problem.headers)
+        self._sign(problem.headers)
         self._count(status)
         await self.send(
             {"type": "http.response.start", "status": status, "headers": problem.raw_headers}
@@ -189,6 +201,10 @@ class _Leaving:
     def _unready(self) -> Response:
         return problems.response(503, f"not ready: {self.api.state.desk.swap.told()}")
 
+    def _sign(self, headers: MutableHeaders) -> None:
+        _secure(headers)
+        headers[logs.HEADER] = self.request
+
     def _count(self, status: int) -> None:
         route = getattr(self.scope.get("route"), "path", None)
         metrics.count_request(self.scope["method"], route, status)
@@ -199,7 +215,8 @@ def _stranger(method: str, headers: Headers) -> Response | None:
     to this address (Host), or by a request that it has the browser send (Origin)."""
     host = headers.get("host", "")
     if _name(f"//{host}") not in LOOPBACK_NAMES:
-        return problems.response(
+        return _refused(
+            "host",
             403,
             f"Host {host[:80]!r} is not a loopback name; without keys the service answers only "
             "to 127.0.0.1, localhost and [::1]",
@@ -211,7 +228,8 @@ def _from_elsewhere(headers: Headers) -> Response | None:
     """Whether a page of another site has had a browser send this."""
     origin, host = headers.get("origin"), headers.get("host", "")
     if origin is not None and _host_of(origin) != host.lower():
-        return problems.response(
+        return _refused(
+            "origin",
             403,
             f"Origin {origin[:80]!r} is not this service ({host[:80]}); "
             "in a browser only its own pages may change anything",
@@ -224,7 +242,8 @@ def _unknown(scope: Scope, headers: Headers) -> Response:
     page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
     if page and not scope["path"].startswith("/v1/"):
         return leads_to_login(scope["path"], scope["query_string"])
-    return problems.response(
+    return _refused(
+        "no_key",
         401,
         "no key, or one that is not in force; send `Authorization: Bearer …` "
         "(an admin makes keys by `toploss keys create`)",
@@ -248,6 +267,13 @@ def _host_of(origin: str) -> str | None:
     except ValueError:
         return None
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
+
+
+def _refused(
+    reason: str, status: int, detail: str, headers: dict[str, str] | None = None
+) -> Response:
+    metrics.REFUSED.labels(reason=reason).inc()
+    return problems.response(status, detail, headers)
 
 
 def _said(status: int, scope: Scope) -> Response:

@@ -10,6 +10,9 @@ REQUESTS = Counter(
 PREDICTIONS = Counter(
     "toploss_predictions", "Images asked about, by what became of it.", ["outcome"]
 )
+REFUSED = Counter(
+    "toploss_refused", "Requests that were not let in or not read to their end.", ["reason"]
+)
 STAGE_SECONDS = Histogram(
     "toploss_prediction_stage_seconds",
     "What an image's answer takes: wait for a decoder, decode, queue for a lane, infer, and whole.",
@@ -40,6 +43,12 @@ INSIDE = Gauge(
 GENERATION = Gauge(
     "toploss_generation",
     "Generation of the production alias that this server answers with.",
+    multiprocess_mode="livemostrecent",
+)
+PUBLISHED = Gauge(
+    "toploss_model_published_timestamp_seconds",
+    "When the version that this server answers with was published: its name would be a label "
+    "without bound.",
     multiprocess_mode="livemostrecent",
 )
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])

@@ -143,6 +143,7 @@ class Swap:
         self._failure = None
         metrics.SWAPS.labels(result="done").inc()
         metrics.GENERATION.set(serving.generation)
+        metrics.PUBLISHED.set(serving.published.created_at)
         log.info(
             "action=swap outcome=done version=%s generation=%d before=%s seconds=%.2f",
             serving.version,

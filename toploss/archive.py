@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO, cast
@@ -21,8 +22,10 @@ from toploss.errors import BadInput, TooLarge, UnsupportedType
 from toploss.intake import SPLIT_NAMES, Item, Summary, unread_suffix
 from toploss.splits import Split
 
-MOST_ENTRIES = 200_000
-LARGEST_INDEX = 32 * 2**20  # bytes of a zip's directory, all of which is read into memory
+MOST_ENTRIES = 100_000
+LARGEST_INDEX = 16 * 2**20  # bytes of a zip's directory, all of which is read into memory
+LARGEST_EXTENSION = 64 * 1024  # bytes of what a tar says of an entry beside its header
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack more than is asked for
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, ValueError, zlib.error),
     *(NotImplementedError, RuntimeError, UnicodeError, IndexError, KeyError),
@@ -98,18 +101,23 @@ def _opened_zip(file: BinaryIO) -> zipfile.ZipFile:
     try:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # before all of it is read
         if end and end[zipfile._ECD_SIZE] > LARGEST_INDEX:  # type: ignore[attr-defined]
-            raise TooLarge(_many(f"over {MOST_ENTRIES:,}"))
+            raise TooLarge(
+                f"the directory of the zip has {end[zipfile._ECD_SIZE]:,} bytes, of "  # type: ignore[attr-defined]
+                f"{LARGEST_INDEX:,} taken; send it in parts"
+            )
         return zipfile.ZipFile(file)
     except DAMAGED as exc:
         raise BadInput(f"the zip is damaged ({exc}); {WHOLE}") from exc
 
 
 def _of_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> bytes:
+    if entry.file_size > largest:
+        raise TooLarge(_image_too_large(largest))
+    if entry.compress_type not in METHODS:
+        raise BadInput("it is packed by a method that is not read; make the zip with deflate")
     try:
         with archive.open(entry) as image:
-            return _read(image, largest)
-    except BadInput:
-        raise
+            return image.read(entry.file_size + 1)
     except DAMAGED as exc:
         raise BadInput(f"it cannot be unpacked ({exc}); {WHOLE}") from exc
 
@@ -119,14 +127,15 @@ def _in_tar(
 ) -> Iterator[Item]:
     """Read twice: a tar tells what it holds only to whoever has read all of it."""
     end = 0
-    for number, (archive, _) in enumerate(_entries(unpacked, most), start=1):
-        if number > MOST_ENTRIES:
-            raise TooLarge(_many(f"over {MOST_ENTRIES:,}"))
-        end = archive.offset  # where the next entry starts
-    stream = unpacked()
-    stream.seek(end)
-    if any(stream.read(tarfile.BLOCKSIZE)):  # which `tarfile` takes for the end without a word
-        raise BadInput(f"the tar is damaged (no entry starts at byte {end:,}); {WHOLE}")
+    with _damage_told():
+        for number, (archive, _) in enumerate(_entries(unpacked, most), start=1):
+            if number > MOST_ENTRIES:
+                raise TooLarge(_many(f"over {MOST_ENTRIES:,}"))
+            end = archive.offset  # where the next entry starts
+        stream = unpacked()
+        stream.seek(end)
+        if any(stream.read(tarfile.BLOCKSIZE)):  # which `tarfile` takes for the end without a word
+            raise BadInput(f"the tar is damaged (no entry starts at byte {end:,}); {WHOLE}")
     return _of_tar(unpacked, most, largest, summary)
 
 
@@ -136,31 +145,89 @@ def _of_tar(
     for archive, entry in _entries(unpacked, most):
         if entry.isdir():
             continue
-        place = _place(entry.name, not entry.isreg(), summary)
+        odd = not entry.isreg() or entry.type == tarfile.GNUTYPE_SPARSE
+        place = _place(entry.name, odd, summary)
         if place is None:
             continue
         if entry.size > largest:
-            summary.refuse(entry.name, _image_too_large(largest))
+            summary.refuse(_shown(entry.name), _image_too_large(largest))
             continue
-        image = archive.extractfile(entry)
-        assert image is not None, "it is a file"
-        data = image.read(entry.size)
+        with _damage_told():
+            image = archive.extractfile(entry)
+            assert image is not None, "it is a file"
+            data = image.read(entry.size)
         yield _item(entry.name, place, partial(bytes, data), held=len(data))
 
 
 def _entries(
     unpacked: Callable[[], BinaryIO], most: int
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    try:
+    with _damage_told():
         bounded = cast("IO[bytes]", _Bounded(unpacked(), most))
-        with tarfile.open(fileobj=bounded, mode="r|", errors="backslashreplace") as archive:
+        with tarfile.open(fileobj=bounded, mode="r|", tarinfo=_Entry) as archive:
             for entry in archive:
                 if entry.size < 0:
                     raise BadInput(f"the tar is damaged (a size of {entry.size}); {WHOLE}")
                 yield archive, entry
                 archive.members = []  # type: ignore[attr-defined]  # kept for who looks back
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
     except DAMAGED as exc:
         raise BadInput(f"the tar is damaged ({exc}); {WHOLE}") from exc
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry whose extended headers are read by us: `tarfile` takes them at any size, in some
+    Pythons in a time that grows with its square (CVE-2024-6232)."""
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Of all that may stand there, the name alone."""
+        said = _records(self._extension(archive))
+        try:
+            entry = self.fromtarfile(archive)
+        except tarfile.HeaderError as exc:
+            raise tarfile.ReadError(f"nothing comes after an extended header: {exc}") from exc
+        if b"size" in said:
+            raise tarfile.ReadError("an entry of 8 GiB or more")
+        if self.type != tarfile.XGLTYPE and (name := said.get(b"path")):
+            entry.name = name.decode("utf-8", "backslashreplace")
+        return entry
+
+    def _proc_gnulong(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        self._extension_fits()
+        entry: tarfile.TarInfo = super()._proc_gnulong(archive)  # type: ignore[misc]
+        return entry
+
+    def _proc_sparse(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """As any other: it is refused, and what it says of its holes is not believed."""
+        entry: tarfile.TarInfo = self._proc_builtin(archive)  # type: ignore[attr-defined]
+        return entry
+
+    def _extension(self, archive: tarfile.TarFile) -> bytes:
+        self._extension_fits()
+        padded: bytes = archive.fileobj.read(self._block(self.size))  # type: ignore[attr-defined]
+        return padded[: self.size]
+
+    def _extension_fits(self) -> None:
+        if not 0 <= self.size <= LARGEST_EXTENSION:
+            raise tarfile.ReadError(f"an extended header of {self.size:,} bytes")
+
+
+def _records(data: bytes) -> dict[bytes, bytes]:
+    """`<length> <key>=<value>` and a line's end, one after the other (POSIX.1-2001, pax)."""
+    found, at = {}, 0
+    while at < len(data):
+        digits, _, _ = data[at : at + 8].partition(b" ")
+        if not digits.isdigit() or not 0 < int(digits) <= len(data) - at:
+            raise tarfile.ReadError("an extended header that is none")
+        key, _, value = data[at + len(digits) + 1 : at + int(digits) - 1].partition(b"=")
+        found[key] = value
+        at += int(digits)
+    return found
 
 
 class _Bounded:
@@ -218,13 +285,6 @@ def _item(
         read=read,
         held=held,
     )
-
-
-def _read(image: IO[bytes], largest: int) -> bytes:
-    data = image.read(largest + 1)
-    if len(data) > largest:
-        raise TooLarge(_image_too_large(largest))
-    return data
 
 
 def _shown(name: str) -> str:

@@ -2,6 +2,7 @@
 batch, so that a batch costs one launch (Nguyen et al., "Accelerating PyTorch with CUDA Graphs",
 2021). PyTorch is imported where it is used: a server without a GPU never does."""
 
+import functools
 import threading
 from typing import Any
 
@@ -41,7 +42,7 @@ class CudaEngine:
         """
         import torch
 
-        self._half = half
+        self.told = f"torch on CUDA in {'half' if half else 'full'} precision"
         self._dtype = torch.float16 if half else torch.float32
         self._network = network_of(loaded).to(
             "cuda", dtype=self._dtype, memory_format=torch.channels_last
@@ -51,7 +52,7 @@ class CudaEngine:
         self._std = torch.tensor(how.std, device="cuda").view(1, 3, 1, 1)
         self._side = how.size
         self._one_at_a_time = threading.Lock()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's
+        self._stream = _streams()[0]
         pool = torch.cuda.graph_pool_handle()
         # The largest first: the smaller ones find their memory in its.
         self._graphs = {size: self._capture(size, pool) for size in reversed(SIZES)}
@@ -70,7 +71,8 @@ class CudaEngine:
     def seen(self, image: Images) -> tuple[Reals, Reals]:
         import torch
 
-        with self._one_at_a_time, torch.inference_mode(), torch.cuda.stream(self._stream):
+        on_ours = torch.cuda.stream(self._stream)
+        with self._one_at_a_time, torch.inference_mode(), _exact(), on_ours:
             _, features, feature_map = self._computed(torch.from_numpy(image).to("cuda"))
             return features[0].cpu().numpy(), feature_map[0].float().cpu().numpy()
 
@@ -97,18 +99,16 @@ class CudaEngine:
         staged = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
         given = torch.zeros(shape, dtype=torch.uint8, device="cuda")
         graph = torch.cuda.CUDAGraph()
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=True, deterministic=False, allow_tf32=False
-        )
-        with torch.inference_mode(), exact:
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
+        aside = _streams()[1]
+        with torch.inference_mode(), _exact():
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
                 for _ in range(WARM):
                     self._computed(given)
-            torch.cuda.current_stream().wait_stream(self._stream)
+            torch.cuda.current_stream().wait_stream(aside)
             # Of this thread alone: the version that still serves goes on beside it.
             with torch.cuda.graph(
-                graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+                graph, pool=pool, stream=aside, capture_error_mode="thread_local"
             ):
                 logits, features, _ = self._computed(given)
         return graph, staged, given, logits, features
@@ -124,3 +124,21 @@ class CudaEngine:
         feature_map = self._network.body(batch)
         features = pool(feature_map)
         return self._network.head(features).float(), features.float(), feature_map
+
+
+@functools.cache
+def _streams() -> tuple[Any, Any]:
+    """For answers, and for captures: two for the process. New ones are handed out in turns from a
+    few, so that a capture might come upon the stream that answers."""
+    import torch
+
+    return torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's
+
+
+def _exact() -> Any:
+    """Kernels chosen by measurement, and no TF32."""
+    import torch
+
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, deterministic=False, allow_tf32=False
+    )

@@ -30,6 +30,7 @@ class Engine(Protocol):
     """One version, ready to answer. Threads may share it."""
 
     name: EngineName
+    told: str  # what people are told that it is
     lanes: int  # batches that it computes at the same time to advantage
     largest: int  # images of a batch; more are not computed faster
 
@@ -55,6 +56,7 @@ class OnnxEngine:
     """
 
     name: EngineName = "onnx"
+    told = "onnx"
     largest = 4  # of more, each is as fast, and all wait longer (docs/benchmarks.md)
 
     def __init__(self, loaded: Loaded, *, threads: int) -> None:
@@ -102,6 +104,7 @@ class TorchEngine:
     """Eager PyTorch on the CPU: the reference, and what is left when ONNX Runtime fails."""
 
     name: EngineName = "torch"
+    told = "torch"
     lanes = 1
     largest = 8
 

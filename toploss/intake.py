@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from toploss import classes, duplicates, samples
+from toploss.classes import Classes
 from toploss.errors import Broken, ToplossError
 from toploss.home import Home
 from toploss.preprocess import SUFFIXES
@@ -77,8 +78,12 @@ def take_in(
     """
     done = 0
     duplicates.fill(home)
+    known = None
+    if not new_classes:
+        with home.db.read() as connection:
+            known = classes.load(connection)
     with ThreadPoolExecutor(home.settings.thread_count) as pool:
-        for batch, kept in _ahead(pool, home, items):
+        for batch, kept in _ahead(pool, partial(_keep, home, known), items):
             _record(home, batch, list(kept), summary, on_conflict, new_classes, actor)
             done += len(batch)
             if progress:
@@ -99,22 +104,24 @@ def spelt(name: str | Path) -> str:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, home: Home, items: Iterable[Item]
+    pool: ThreadPoolExecutor, keep: Callable[[Item], Kept | str], items: Iterable[Item]
 ) -> Iterator[tuple[list[Item], Iterator[Kept | str]]]:
     """The batches with their images; while one is written down, the next is being kept."""
     started = None
     for batch in _batches(items):
-        waiting, started = started, (batch, pool.map(partial(_keep, home), batch))
+        waiting, started = started, (batch, pool.map(keep, batch))
         if waiting:
             yield waiting
     if started:
         yield started
 
 
-def _keep(home: Home, item: Item) -> Kept | str:
-    """The checked image, or why it was refused."""
+def _keep(home: Home, known: Classes | None, item: Item) -> Kept | str:
+    """The checked image, or why it was refused; `known`: the only classes that it may have."""
     try:
-        classes.checked(item.label)
+        label = classes.checked(item.label)
+        if known is not None:
+            known.id_of(label)
         return samples.keep(home, item.read(), item.name)
     except Broken:
         raise  # the storage, not the file

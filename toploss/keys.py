@@ -61,12 +61,13 @@ class Ring:
                 found = key
         return found
 
-    def named(self, name: str) -> Key | None:
-        return next((key for key in self.keys.values() if key.name == name), None)
-
     @classmethod
-    def load(cls, home: Home) -> Self:
+    def load(cls, home: Home, *, again: bool = False) -> Self:
         """From the database and from TOPLOSS_ADMIN_KEY_FILE.
+
+        Args:
+            again: by who has seen the file before: one that is gone by now takes its key with it.
+                So does one that is missing where the database has keys, or had.
 
         Raises:
             BadSettings: the file cannot be read, or holds no key.
@@ -74,7 +75,7 @@ class Ring:
         with home.db.read() as connection:
             rows = connection.execute(select(table)).all()
         found = {row.sha256: _key(row) for row in rows if row.revoked_at is None}
-        given = _from_file(home)
+        given = _from_file(home, may_be_gone=again or bool(rows))
         if given is not None:
             found[sha256(given.encode())] = Key(name=FROM_FILE, role=Role.ADMIN, created_at=0.0)
         return cls(keys=found, ever=bool(rows) or given is not None)
@@ -151,9 +152,9 @@ def _key(row: Row[Any]) -> Key:
     )
 
 
-def _from_file(home: Home) -> str | None:
+def _from_file(home: Home, *, may_be_gone: bool) -> str | None:
     path = home.settings.admin_key_file
-    if path is None:
+    if path is None or (may_be_gone and not path.exists()):
         return None
     try:
         secret = path.read_text(encoding="utf-8").strip()

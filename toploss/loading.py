@@ -1,6 +1,7 @@
 """From a version's folder to the engine that answers with it: made, checked against training, and,
 where several would do, the fastest."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,6 +13,8 @@ import numpy as np
 from toploss.artifact import GOLDEN, Loaded
 from toploss.engine import Engine, OnnxEngine, TorchEngine, softmax
 from toploss.errors import Broken
+
+log = logging.getLogger("toploss.loading")
 
 T = TypeVar("T")
 
@@ -60,7 +63,9 @@ def load(
             if where == "cpu":
                 break
     if not agree:
-        raise refused[0]
+        raise Broken(" Also: ".join(map(str, refused))) from refused[0]
+    for reason in refused:
+        log.warning("action=choose-engine outcome=refused error=%r; another one serves", reason)
     if len(agree) == 1:
         return agree[0]
     return max(agree, key=lambda made: aside(partial(images_per_s, made, loaded)))
@@ -75,7 +80,7 @@ def check(engine: Engine, loaded: Loaded) -> None:
         raise Broken(f"version {version} does not load: {exc}; promote another one") from exc
     if not apart <= loaded.tolerance:
         raise Broken(
-            f"version {version} on {engine.name} differs from training by {apart:.2g} in a "
+            f"version {version} on {engine.told} differs from training by {apart:.2g} in a "
             f"probability, more than {loaded.tolerance:g}; promote another one"
         )
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
 LAST = 15  # of one that has time: whoever computes goes first
+_BASE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0  # of the process
 
 
 def identity() -> str:
@@ -68,7 +69,7 @@ def step_back(niceness: int) -> None:
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         which = os.PRIO_PROCESS, threading.get_native_id()
         with contextlib.suppress(OSError):
-            os.setpriority(*which, max(niceness, os.getpriority(*which)))
+            os.setpriority(*which, max(min(19, _BASE + niceness), os.getpriority(*which)))
 
 
 def aside(work: Callable[[], T]) -> T:

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     ] = 0
     metrics_open: Annotated[bool, Field(description="`/metrics` needs no key")] = False
 
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="of the service's log lines")
+    ] = "text"
+
     # Images
     max_bytes: Annotated[int, Field(gt=0, description="bytes of one image")] = 20 * 2**20
     max_archive: Annotated[

@@ -95,9 +95,9 @@ def bare(version: Path, photographs: list[Path]) -> Iterator[Bare]:
 def worker(address: str) -> psutil.Process:
     """The process of our server that answers there."""
     for process in psutil.Process().children(recursive=True):
-        if "_bentoml_impl.worker.service" in process.cmdline():
-            if _port(address) in _ports([process]):
-                return process
+        ours = "_bentoml_impl.worker.service" in process.cmdline()
+        if ours and _port(address) in _ports([process]):
+            return process
     raise SystemExit(f"nobody answers at {address}")
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.websockets import WebSocketDisconnect
 
 from service import api as apis
-from service.auth import COOKIE, RateLimit, needed
-from tests.service.conftest import House, is_problem, picture, serve
+from service.auth import COOKIE, Doorkeeper, RateLimit, needed
+from tests.service.conftest import House, is_problem, picture, serve, settings_for
 from toploss import keys
+from toploss.home import Home
 from toploss.keys import Role
 
 
@@ -169,6 +171,36 @@ def test_keys_that_cannot_be_read_stay_in_force(locked: House, tmp_path: Path) -
 
     assert locked.client.get("/v1/top-losses").status_code == 401
     assert keeper.ring.holder(locked.secrets["admin"])
+
+
+def test_the_key_of_a_file_goes_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-secret-of-more-than-twenty-characters")
+    home = Home.open(settings_for(tmp_path / "home", admin_key_file=file))
+    keeper = Doorkeeper(home)
+    try:
+        session = keeper.sign_in(file.read_text())
+        there = Headers({"cookie": f"{COOKIE}={session}"})
+        caller = keeper.caller(there)
+        assert caller is not None
+        assert caller.key.role is Role.ADMIN
+
+        file.write_text("another-secret-of-more-than-twenty-characters")
+        keeper.look()
+        assert keeper.caller(there) is None, "its sessions end with it"
+        assert keeper.sign_in(file.read_text())
+
+        file.write_text("short")  # half-written: the one before stays
+        keeper.look()
+        assert keeper.ring.holder("another-secret-of-more-than-twenty-characters")
+
+        file.unlink()
+        keeper.look()
+        assert not keeper.ring.keys
+        assert not keeper.unlocked
+    finally:
+        keeper.stop()
+        home.db.close()
 
 
 def test_other_hosts_are_answered_with_a_key(locked: House) -> None:

@@ -192,6 +192,45 @@ def test_a_head_that_never_ends_is_hung_up_on(server: Server) -> None:
     assert right(server)
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"\r\n"),
+        (request(JPEG, "Content-Length: 100000", path="/nothing"), b"x"),
+    ],
+    ids=["an empty line", "a body that nobody reads"],
+)
+def test_after_an_answer_nobody_is_waited_for_for_ever(
+    server: Server, first: bytes, then: bytes
+) -> None:
+    with connected(server) as line:
+        line.sendall(first)
+        assert statuses(line)
+        line.settimeout(LONGEST_S)
+        line.sendall(then)
+        while line.recv(65536):
+            pass
+
+
+def test_a_large_head_in_one_piece_and_one_of_a_common_size(server: Server) -> None:
+    many = [f"X-{number}: {'y' * 1000}" for number in range(90)]
+    assert told(server, request(*many, JPEG, SIZED, body=IMAGE)) in ([431], [])
+    assert told(server, request(*many[:40], JPEG, SIZED, body=IMAGE)) == [200]
+    with connected(server) as line:  # the same in small pieces
+        whole = request(*many[:40], JPEG, SIZED, body=IMAGE)
+        for start in range(0, len(whole), 5000):
+            line.sendall(whole[start : start + 5000])
+        assert statuses(line) == [200]
+
+
+def test_a_body_that_comes_with_an_upgrade_is_no_request(server: Server) -> None:
+    inner = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
+    sized = f"Content-Length: {len(inner)}"
+    assert told(server, request(*upgrade, JPEG, sized, body=inner)) == [400]
+    assert told(server, request(*upgrade, JPEG) + inner)[0] in (400, 415)
+
+
 def test_an_answer_under_way_is_heard_before_rubbish_after_it_is(server: Server) -> None:
     good = request(JPEG, SIZED, body=IMAGE)
     assert told(server, good + b"RUBBISH\r\n\r\n")[0] == 200

@@ -25,7 +25,8 @@ class Eager:
         self._std = torch.tensor(how.std).view(3, 1, 1)
         self._network = build(loaded.manifest["architecture"], len(self.labels), size=how.size)
         self._network.load_state_dict(load_file(loaded.folder / WEIGHTS))
-        self._network.eval()
+        # As torchvision's and fastai's weights lie: channels last is an advice of ours.
+        self._network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def decoded(self, picture: Image.Image) -> torch.Tensor:
         small = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
