@@ -17,7 +17,7 @@ from service.api import build
 from service.desk import Desk
 from service.edge import Edge
 from toploss.home import Home
-from toploss.processes import follow_parent
+from toploss.processes import allocate_to_give_back, follow_parent
 
 usage_stats.do_not_track.cache_clear()  # its command line has asked before we could say no
 framing.install()
@@ -55,6 +55,7 @@ class Toploss:
     def __init__(self) -> None:
         home = Home.open()
         address.refuse_in_worker(home)
+        allocate_to_give_back()
         logs.install(home.settings.log_format)
         # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
         follow_parent(lambda: os._exit(1))

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
 LAST = 15  # of one that has time: whoever computes goes first
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
+LARGE = 4 * 2**20  # bytes: weights, and not the batches of every day
+HEAPS = 4
 _BASE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0  # of the process
 
 
@@ -90,6 +93,17 @@ def aside(work: Callable[[], T]) -> T:
 
 def give_memory_back() -> None:
     """What was freed goes back to the system, where the C library keeps it (glibc)."""
+    _of_glibc("malloc_trim", 0)
+
+
+def allocate_to_give_back() -> None:
+    """Large pieces come from the system one by one, and go back when they are freed; many threads
+    share few heaps. For a process that loads one version after the other (glibc)."""
+    _of_glibc("mallopt", M_MMAP_THRESHOLD, LARGE)
+    _of_glibc("mallopt", M_ARENA_MAX, HEAPS)
+
+
+def _of_glibc(name: str, *args: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+            getattr(ctypes.CDLL(None), name)(*args)
