@@ -26,7 +26,8 @@ class Protocol(HttpToolsProtocol):
 
     _head = 0  # bytes that came of a head that is not there yet
     _parsed = 0  # of its line and headers, as far as they are understood
-    _began = False  # a head, with what has just come
+    _within = False  # a head, of which something came
+    _began = False  # with what has just come
     _waiting: asyncio.TimerHandle | None = None  # for the rest of the head
     _refused = False  # whatever comes is passed over
     _why = (400, "what was sent is no HTTP/1.1 request")
@@ -48,7 +49,7 @@ class Protocol(HttpToolsProtocol):
         if self._waiting is None:
             if idle and not self._refused:  # neither a head nor a body that anybody reads
                 self._await_head()
-        elif not self._began:
+        elif self._within and not self._began:
             self._head += len(data)
             if self._head > LARGEST_HEAD:
                 self._refuse(*TOO_LARGE)
@@ -56,7 +57,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._await_head()
-        self._began = True
+        self._began = self._within = True
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -68,6 +69,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_there()
+        self._within = False
         upgrade = self.parser.should_upgrade()
         if upgrade and any(
             name in (b"content-length", b"transfer-encoding") and value != b"0"
@@ -101,6 +103,9 @@ class Protocol(HttpToolsProtocol):
             self._waiting = None
 
     def _too_slow(self) -> None:
+        if not self._within:  # a connection that somebody holds in stock: it asks for no answer
+            self.transport.close()
+            return
         self._refuse(408, f"no request arrived within {HEAD_S:g} s")
 
     def _bound(self, size: int) -> None:

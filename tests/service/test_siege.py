@@ -188,7 +188,7 @@ def test_a_head_that_never_ends_is_hung_up_on(server: Server) -> None:
             slow.sendall(b"a")
             time.sleep(1)
         assert statuses(slow) == [408]
-        assert statuses(silent) == [408]
+        assert statuses(silent) == [], "who asked nothing is told nothing"
     assert right(server)
 
 
