@@ -17,7 +17,7 @@ import psutil
 T = TypeVar("T")
 
 BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
-LAST = 15  # of one that has time: whoever computes goes first
+LAST = 12  # of one that has time: whoever computes goes first
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
 LARGE = 4 * 2**20  # bytes: weights, and not the batches of every day
 HEAPS = 4
