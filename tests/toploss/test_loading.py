@@ -120,7 +120,9 @@ def test_auto_takes_the_fastest_of_those_that_agree(known, monkeypatch):
 
     assert loading.load(known, threads=1, aside=aside) is fast
     assert len(asides) == 6  # a check and a measurement of each
-    assert loading.images_per_s(slow, known, 0.2) == pytest.approx(40, rel=0.3)
+    assert (
+        10 < loading.images_per_s(slow, known, 0.2) < 41
+    )  # two in a twentieth of a second, or later
 
 
 def test_both_ways_of_computing_are_held_against_training(known):
