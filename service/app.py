@@ -16,8 +16,9 @@ from service import address, framing, logs
 from service.api import build
 from service.desk import Desk
 from service.edge import Edge
+from toploss.heap import allocate_to_give_back
 from toploss.home import Home
-from toploss.processes import allocate_to_give_back, follow_parent
+from toploss.processes import follow_parent
 
 usage_stats.do_not_track.cache_clear()  # its command line has asked before we could say no
 framing.install()

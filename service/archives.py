@@ -16,7 +16,7 @@ from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.intake import Summary
 from toploss.keys import Role
-from toploss.processes import aside
+from toploss.priority import aside
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 

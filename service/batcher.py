@@ -25,7 +25,7 @@ from toploss.answers import Answer
 from toploss.engine import Images
 from toploss.errors import Broken, Overloaded, TimedOut, ToplossError
 from toploss.preprocess import Limits, decode
-from toploss.processes import BEHIND, step_back
+from toploss.priority import BEHIND, step_back
 
 log = logging.getLogger("toploss.batcher")
 

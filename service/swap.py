@@ -12,10 +12,11 @@ from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
+from toploss.heap import give_memory_back
 from toploss.heatmap import Head
 from toploss.home import Home
 from toploss.models import Alias, Version
-from toploss.processes import BEHIND, aside, give_memory_back, step_back
+from toploss.priority import BEHIND, aside, step_back
 
 log = logging.getLogger("toploss.swap")
 

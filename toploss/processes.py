@@ -1,27 +1,12 @@
-"""Processes that know each other: who is still alive, children that do not outlive parents, and
-threads that let others go first."""
+"""Processes that know each other: who is still alive, and children that do not outlive parents."""
 
-import contextlib
-import ctypes
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
 
 import psutil
-
-T = TypeVar("T")
-
-BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
-LAST = 12  # of one that has time: whoever computes goes first
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
-LARGE = 4 * 2**20  # bytes: weights, and not the batches of every day
-HEAPS = 4
-_BASE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0  # of the process
 
 
 def identity() -> str:
@@ -65,45 +50,3 @@ def follow_parent(
         then()
 
     threading.Thread(target=watch, name="follow-parent", daemon=True).start()
-
-
-def step_back(niceness: int) -> None:
-    """The calling thread, and those that it starts, let others go first from now on."""
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        which = os.PRIO_PROCESS, threading.get_native_id()
-        with contextlib.suppress(OSError):
-            os.setpriority(*which, max(min(19, _BASE + niceness), os.getpriority(*which)))
-
-
-def aside(work: Callable[[], T]) -> T:
-    """What this returns or raises, done by a thread that lets everybody else go first. A thread
-    of its own: who has stepped back may not step forward again."""
-    done: Future[T] = Future()
-
-    def run() -> None:
-        step_back(LAST)
-        try:
-            done.set_result(work())
-        except BaseException as exc:
-            done.set_exception(exc)
-
-    threading.Thread(target=run, name="aside", daemon=True).start()
-    return done.result()
-
-
-def give_memory_back() -> None:
-    """What was freed goes back to the system, where the C library keeps it (glibc)."""
-    _of_glibc("malloc_trim", 0)
-
-
-def allocate_to_give_back() -> None:
-    """Large pieces come from the system one by one, and go back when they are freed; many threads
-    share few heaps. For a process that loads one version after the other (glibc)."""
-    _of_glibc("mallopt", M_MMAP_THRESHOLD, LARGE)
-    _of_glibc("mallopt", M_ARENA_MAX, HEAPS)
-
-
-def _of_glibc(name: str, *args: int) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            getattr(ctypes.CDLL(None), name)(*args)

@@ -23,7 +23,7 @@ def test_a_sensible_id_of_the_caller_s_is_kept(house: House, given: str) -> None
 @pytest.mark.parametrize("given", ["", "a b", "a" * 65, "é".encode(), b"a\tb", "<script>", 'a"b'])
 def test_another_one_gets_one_of_ours(house: House, given: str | bytes) -> None:
     answers = [
-        house.client.post("/predict", files={"image": picture()}, headers={"x-request-id": given})  # type: ignore[dict-item]
+        house.client.post("/predict", files={"image": picture()}, headers={"x-request-id": given})  # type: ignore[dict-item]  # bytes too
         for _ in range(2)
     ]
     names = {answer.headers["x-request-id"] for answer in answers}

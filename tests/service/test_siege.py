@@ -288,7 +288,7 @@ def test_the_whole_corpus_leaves_it_as_it_was(server: Server) -> None:
                     sent.method,
                     sent.path,
                     content=sent.body,
-                    headers=headers,  # type: ignore[arg-type]
+                    headers=headers,  # type: ignore[arg-type]  # bytes are taken as well
                 )
             except psutil.Error:
                 raise
