@@ -63,6 +63,7 @@ class Toploss:
         self._desk = Desk.lay(home)
         api.state.desk = self._desk
         self._desk.swap.start()
+        self._desk.shadow.start()
 
     def __is_ready__(self) -> bool:
         return self._desk.swap.ready

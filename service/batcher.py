@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +42,7 @@ class _Job:
     deadline: float  # monotonic clock, seconds
     answer: "asyncio.Future[Answer]"
     since: float  # when it entered the queue it is in; monotonic clock, seconds
+    asked_in: Context = field(default_factory=copy_context)  # which request a log line is of
     image: Image | None = field(default=None, init=False)
 
     @property
@@ -83,6 +85,11 @@ class Batcher:
         for number in range(threads):
             for name, work in (("decode", self._decode), ("lane", self._compute)):
                 threading.Thread(target=work, name=f"{name}-{number}", daemon=True).start()
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for an answer."""
+        return self._inside == 0
 
     @property
     def fair_share(self) -> int:
@@ -152,7 +159,7 @@ class Batcher:
             except ToplossError as exc:
                 _refuse([job], exc)
             except Exception as exc:  # a bug of ours, or of a decoder; the next image goes on
-                log.exception("action=decode outcome=bug")
+                job.asked_in.run(log.exception, "action=decode outcome=bug")
                 _refuse([job], exc)
             with self._to_compute:
                 self._decoding -= 1
@@ -183,11 +190,10 @@ class Batcher:
                 images: Images = np.stack([job.image for job in jobs if job.image is not None])
                 answers = jobs[0].serving.answers(images, alone=alone)
             except Exception as exc:  # whatever a runtime raises; the next batch goes on
-                log.exception("action=compute outcome=failed version=%s", jobs[0].serving.version)
-                broken = Broken(
-                    f"version {jobs[0].serving.version} has failed ({exc}); see the log"
-                )
-                _refuse(jobs, broken)
+                version = jobs[0].serving.version
+                failed = "action=compute outcome=failed version=%s"
+                jobs[0].asked_in.run(log.exception, failed, version)  # one of those it is of
+                _refuse(jobs, Broken(f"version {version} has failed ({exc}); see the log"))
             else:
                 metrics.STAGE_SECONDS.labels(stage="infer").observe(time.monotonic() - began)
                 metrics.BATCH_IMAGES.observe(len(jobs))

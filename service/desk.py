@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
 from service.bodies import Bodies
+from service.cache import Cache
+from service.shadow import Shadow
 from service.swap import Swap
 from toploss.home import Home
 
@@ -20,6 +22,8 @@ class Desk:
     home: Home
     swap: Swap  # the model that answers
     batcher: Batcher  # predictions in flight
+    cache: Cache  # answers once given
+    shadow: Shadow  # the candidate beside it
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
     bodies: Bodies  # of requests under way, in memory
@@ -42,6 +46,8 @@ class Desk:
             home=home,
             swap=Swap(home),
             batcher=batcher,
+            cache=Cache(batcher, settings.cache_bytes),
+            shadow=Shadow(home, batcher),
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
@@ -53,6 +59,7 @@ class Desk:
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
+        self.shadow.stop()
         self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()

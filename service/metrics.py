@@ -32,6 +32,7 @@ NOVELTY = Histogram(
     "Distance to the nearest training images, 0 to 2.",
     buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1, 2),
 )
+CACHE = Counter("toploss_cache", "Images looked for among the answers once given.", ["result"])
 LABELS = Counter("toploss_predicted", "Answers by predicted class.", ["label"])
 UNCERTAIN = Counter("toploss_uncertain", "Answers that are not to be gone by without a look.")
 INSIDE = Gauge(
@@ -50,6 +51,11 @@ PUBLISHED = Gauge(
     "When the version that this server answers with was published: its name would be a label "
     "without bound.",
     multiprocess_mode="livemostrecent",
+)
+SHADOWED = Counter(
+    "toploss_shadowed",
+    "Images of the sampled share, by what became of them beside production.",
+    ["result"],
 )
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 

@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import paging, times
 from service.desk import Actor, OurDesk, OurHome
 from service.paging import Cursor, Limit
-from toploss import models
+from toploss import models, shadow
+from toploss.home import Home
 from toploss.models import Alias, Version
 
 router = APIRouter(prefix="/v1", tags=["models"])
 
 # What a card shows of the manifest, where it has it.
 CARD = ("labels", "architecture", "metrics", "temperature", "novelty", "snapshot", "gate")
+
+
+VersionName = Annotated[str, Path(max_length=26)]
 
 
 class Move(BaseModel):
@@ -39,12 +43,14 @@ def card(desk: OurDesk) -> dict[str, Any]:
 def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
     place = paging.decode(cursor, str)
     found = [v for v in models.listed(home) if place is None or v.name < place[0]]
-    alias = models.production(home)
+    with home.db.read() as connection:
+        alias, candidate = models.standing(connection), shadow.candidate(connection)
     page = paging.page(found, limit, lambda version: (version.name,))
     page["items"] = [
         {
             "version": version.name,
             "production": alias is not None and alias.version == version.name,
+            "shadow": version.name == candidate,
             **_card(version),
         }
         for version in page["items"]
@@ -62,10 +68,46 @@ def rollback(home: OurHome, actor: Actor, body: Move | None = None) -> dict[str,
 def promote(
     home: OurHome,
     actor: Actor,
-    version: Annotated[str, Path(max_length=26)],
+    version: VersionName,
     body: Move | None = None,
 ) -> dict[str, Any]:
     return _told(models.promote(home, version, reason=(body or Move()).reason, actor=actor))
+
+
+@router.post("/models/{version}/shadow", summary="Let a version score beside production")
+def begin_shadow(
+    home: OurHome, actor: Actor, version: VersionName, body: Move | None = None
+) -> dict[str, Any]:
+    """A share of the traffic (`TOPLOSS_SHADOW_SHARE`), while nobody waits for an answer; one
+    version at a time."""
+    shadow.begin(home, version, reason=(body or Move()).reason, actor=actor)
+    return _agreements(home, version)
+
+
+@router.delete("/models/{version}/shadow", summary="Let it score no more")
+def end_shadow(
+    home: OurHome, actor: Actor, version: VersionName, body: Move | None = None
+) -> dict[str, Any]:
+    """What it agreed to is kept."""
+    shadow.end(home, version, reason=(body or Move()).reason, actor=actor)
+    return _agreements(home, version)
+
+
+@router.get("/models/{version}/shadow", summary="How far a version agreed with production")
+def agreements(home: OurHome, version: VersionName) -> dict[str, Any]:
+    """With each version that it scored beside, the latest first; per class of what production
+    said. Servers add what they counted every few seconds."""
+    return _agreements(home, version)
+
+
+def _agreements(home: Home, name: str) -> dict[str, Any]:
+    with home.db.read() as connection:
+        version = models.found(connection, name).name
+        return {
+            "version": version,
+            "shadow": shadow.candidate(connection) == version,
+            "against": [found.as_json() for found in shadow.agreements(connection, version)],
+        }
 
 
 def _card(version: Version) -> dict[str, Any]:

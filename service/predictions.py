@@ -189,9 +189,10 @@ async def _read(part: UploadFile | str) -> bytes:
 
 async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[str, Any]:
     began = time.monotonic()
-    found = await desk.batcher.ask(data, serving)
+    found = await desk.cache.ask(data, serving)
     metrics.STAGE_SECONDS.labels(stage="whole").observe(time.monotonic() - began)
     metrics.answered(found)
+    desk.shadow.offer(data, serving, found)
     guesses = [asdict(guess) for guess in found.guesses[:top]]
     return {
         **guesses[0],

@@ -136,7 +136,9 @@ class Swap:
     def _change(self, alias: Alias) -> bool:
         began = time.monotonic()
         try:
-            serving = self._load(alias)
+            version = models.get(self._home, alias.version)
+            threads = self._home.settings.thread_count
+            serving = load(self._home, version, generation=alias.generation, threads=threads)
         except Exception as exc:  # whatever it is, the old version goes on answering
             self._failed(alias, exc)
             return False
@@ -153,31 +155,6 @@ class Swap:
             time.monotonic() - began,
         )
         return True
-
-    def _load(self, alias: Alias) -> Serving:
-        settings = self._home.settings
-        version = models.get(self._home, alias.version)
-        loaded = aside(lambda: bentostore.pull(self._home, version))
-        engine = loading.load(
-            loaded,
-            engine=settings.engine,
-            device=settings.device,
-            threads=settings.thread_count,
-            aside=aside,
-        )
-        size = loaded.preprocessing.size
-        reader = Reader.of(loaded, uncertain_below=settings.uncertain_below)
-        aside(lambda: _warm(engine, reader, size))
-        return Serving(
-            version=alias.version,
-            generation=alias.generation,
-            labels=loaded.labels,
-            size=size,
-            engine=engine,
-            reader=reader,
-            head=Head.of(loaded),
-            published=version,
-        )
 
     def _failed(self, alias: Alias, exc: Exception) -> None:
         """Remember the generation and when to try it again; say it once."""
@@ -198,6 +175,32 @@ class Swap:
                 exc,
                 exc_info=exc,
             )
+
+
+def load(home: Home, version: Version, *, generation: int, threads: int) -> Serving:
+    """A version fetched, checked, loaded and warmed, behind whoever computes meanwhile.
+
+    Raises:
+        Broken, and whatever a storage or a runtime may raise: nothing of it is left in memory.
+    """
+    settings = home.settings
+    loaded = aside(lambda: bentostore.pull(home, version))
+    engine = loading.load(
+        loaded, engine=settings.engine, device=settings.device, threads=threads, aside=aside
+    )
+    size = loaded.preprocessing.size
+    reader = Reader.of(loaded, uncertain_below=settings.uncertain_below)
+    aside(lambda: _warm(engine, reader, size))
+    return Serving(
+        version=version.name,
+        generation=generation,
+        labels=loaded.labels,
+        size=size,
+        engine=engine,
+        reader=reader,
+        head=Head.of(loaded),
+        published=version,
+    )
 
 
 def _warm(engine: Engine, reader: Reader, size: int) -> None:

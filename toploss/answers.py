@@ -11,7 +11,7 @@ from toploss.engine import Outputs, softmax
 from toploss.novelty import Bank
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
     """One class."""
 

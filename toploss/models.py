@@ -61,7 +61,7 @@ def production(home: Home) -> Alias | None:
 def get(home: Home, name: str) -> Version:
     """A version by name, or by the alias `production`. Raises NotFound."""
     with home.db.read() as connection:
-        return _get(connection, name)
+        return found(connection, name)
 
 
 def listed(home: Home) -> list[Version]:
@@ -83,7 +83,7 @@ def promote(
         NotFound: no such version. Stale: production has moved since `expected`.
     """
     with home.db.write() as connection:
-        version = _get(connection, name)
+        version = found(connection, name)
         return move(connection, version.name, reason=reason, actor=actor, expected=expected)
 
 
@@ -157,7 +157,8 @@ def _move(
     )
 
 
-def _get(connection: Connection, name: str) -> Version:
+def found(connection: Connection, name: str) -> Version:
+    """As `get`, within the caller's transaction."""
     if name == PRODUCTION:
         alias = standing(connection)
         if alias is None:

@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 BEHIND = 10  # niceness of a thread that computes: whoever answers goes first
 LAST = 12  # of one that has time: whoever computes goes first (settled in docs/benchmarks.md)
+NEVER_FIRST = 19  # of one that nobody waits for
 _BASE = os.getpriority(os.PRIO_PROCESS, 0) if sys.platform == "linux" else 0  # of the process
 
 

@@ -1,8 +1,8 @@
 """The tables. `migrations/` beside this file brings a database to them.
 
 Times are seconds since 1970 in UTC. What happened is kept in append-only tables (`sample_events`,
-`class_events`, `split_ledger`, `alias_moves`, `policy_events`); what stands today is their
-projection, written in the same transaction.
+`class_events`, `split_ledger`, `alias_moves`, `shadow_moves`, `policy_events`); what stands today
+is their projection, written in the same transaction.
 """
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0003"
+REVISION = "0004"
 
 metadata = MetaData()
 
@@ -211,6 +211,28 @@ alias_moves = Table(
     Column("reason", Text, nullable=False),
     Column("actor", String(100), nullable=False),
     Column("at", Double, nullable=False),
+)
+
+# The candidate that scores beside production: the last row stands; no version: none.
+shadow_moves = Table(
+    "shadow_moves",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("version", String(26), ForeignKey("versions.name")),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# How many images the two called what.
+shadow_answers = Table(
+    "shadow_answers",
+    metadata,
+    Column("candidate", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("live", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("live_class_id", Integer, ForeignKey("classes.id"), primary_key=True),
+    Column("candidate_class_id", Integer, ForeignKey("classes.id"), primary_key=True),
+    Column("images", Integer, nullable=False),
 )
 
 # The automatic policy: the last row stands; none: it runs.

@@ -85,10 +85,18 @@ class Settings(BaseSettings):
     timeout_s: Annotated[
         float, Field(gt=0, description="seconds after which an image that waits is given up (504)")
     ] = 30
+    cache_bytes: Annotated[
+        int,
+        Field(ge=0, description="bytes of answers kept for images that come again; 0: none"),
+    ] = 0
     uncertain_below: Annotated[
         float,
         Field(ge=0, le=1, description="confidence below which an answer is called uncertain"),
     ] = 0.7
+    shadow_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the images, that a candidate scores beside production"),
+    ] = 0.1
     poll_s: Annotated[
         float, Field(gt=0, description="seconds between two looks at the production alias")
     ] = 1.0

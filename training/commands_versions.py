@@ -23,17 +23,21 @@ def add_to(app: typer.Typer) -> None:
 def list_() -> Answer:
     """Versions, newest first; the one that serves is marked."""
     from toploss import models as stored
+    from toploss import shadow
     from toploss.home import Home
 
     home = Home.open()
-    alias = stored.production(home)
+    with home.db.read() as connection:
+        alias, candidate = stored.standing(connection), shadow.candidate(connection)
     rows, data = [], []
     for version in stored.listed(home):
         serves = alias is not None and alias.version == version.name
-        data.append({**_card(version), "production": serves})
+        shadows = version.name == candidate
+        data.append({**_card(version), "production": serves, "shadow": shadows})
         accuracy = version.manifest["metrics"]["test"]["accuracy"]
         arch, gate = version.manifest["architecture"], version.manifest["gate"]["verdict"]
         mark = f"production, generation {alias.generation}" if serves and alias else ""
+        mark = "shadow: scores beside production" if shadows else mark
         rows.append([version.name, when(version.created_at), arch, accuracy, gate, mark])
     head = ["version", "made", "architecture", "test accuracy", "gate", ""]
     return Answer({"versions": data}, table(head, rows))
@@ -75,6 +79,50 @@ def rollback(
     moved = _moved(alias)
     paused = "automatic retraining is paused; `toploss retraining resume` lets it go on"
     return Answer(moved.data, f"{moved.text}; {paused}")
+
+
+@command(models, "shadow")
+def shadow(
+    version: VersionName,
+    end: Annotated[bool, typer.Option("--end", help="It scores no more.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "by hand",
+) -> Answer:
+    """Let a version score a share of the traffic beside production."""
+    from toploss import shadow as shadows
+    from toploss.home import Home
+
+    home = Home.open()
+    move = shadows.end if end else shadows.begin
+    move(home, version, reason=reason, actor="local")
+    said = "scores no more" if end else "scores beside production"
+    return Answer({"version": version, "shadow": not end}, f"version {version} {said}")
+
+
+@command(models, "agreement")
+def agreement(version: VersionName) -> Answer:
+    """How far a version agreed with production on what was sent."""
+    from toploss import models as stored
+    from toploss import shadow as shadows
+    from toploss.home import Home
+
+    home = Home.open()
+    with home.db.read() as connection:
+        name = stored.found(connection, version).name
+        found = shadows.agreements(connection, name)
+    data = {"version": name, "against": [one.as_json() for one in found]}
+    if not found:
+        return Answer(data, f"version {name} has scored nothing beside production yet")
+    return Answer(data, "\n\n".join(map(_agreement, found)))
+
+
+def _agreement(found: Any) -> str:
+    rows = [[row.label, row.images, row.agreement] for row in found.classes]
+    apart = [[row.live, row.candidate, row.images] for row in found.disagreements]
+    head = f"{found.agreed} of {found.images} as {found.live} ({found.agreement:.4f})"
+    told = [head, table([f"{found.live} said", "images", "agreed"], rows)]
+    if apart:
+        told.append(table(["it said", "this one said", "images"], apart))
+    return "\n".join(told)
 
 
 @command(models, "pull")

@@ -1,105 +1,21 @@
 """The command line's manners: exit codes, one line for an error, JSON and nothing else."""
 
 import contextlib
-import json
-import logging
 import os
 import re
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from tests.conftest import QUICK, coloured, picture
+from tests.conftest import coloured, picture
+from tests.training.commands import BAD_FILES, RECIPE, SWEPT, Toploss, answer, complaint, folder
 from toploss import models, records, runs
 from toploss.home import Home
 from training.cli import app
-
-Toploss = Callable[..., Result]
-SWEPT = [
-    f"--{key.replace('_', '-')}={value}"
-    for key, value in QUICK.items()
-    if key not in ("lr", "epochs_all")
-]
-RECIPE = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
-
-
-def bomb(side: int = 10_000) -> bytes:
-    """A PNG of side × side black pixels, in a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        checked = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checked
-
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
-    signature = b"\x89PNG\r\n\x1a\n"
-    return signature + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-# File name, bytes, and what its refusal says: what, value, remedy.
-BAD_FILES: list[tuple[str, bytes, tuple[str, ...]]] = [
-    (
-        "corrupt.jpg",
-        picture(2, (64, 64), "JPEG")[:400],
-        ("damaged", "Truncated", "copy it again"),
-    ),
-    ("text.jpg", b"just text", ("no image", "b'just tex'", "send one of JPEG, PNG")),
-    ("empty.png", b"", ("empty", "0 bytes", "send the bytes")),
-    ("bomb.png", bomb(), ("100,000,000 pixels", "64,000,000 allowed", "TOPLOSS_MAX_PIXELS")),
-    ("note.txt", b"a note", (".txt", "is not one of", ".jpg")),
-]
-
-
-@pytest.fixture
-def toploss(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Toploss]:
-    """Runs a command in this process, on a home in the test's folder if no other is named."""
-    monkeypatch.setenv("TOPLOSS_THREADS", "1")
-    logger = logging.getLogger("toploss")
-    before = logger.handlers[:], logger.level, logger.propagate
-    runner = CliRunner()
-
-    def run(*args: str | Path, home: Home | None = None) -> Result:
-        logger.handlers = []  # each run has a standard error of its own
-        monkeypatch.setenv(
-            "TOPLOSS_HOME", str(home.settings.home if home else tmp_path / "command-line")
-        )
-        return runner.invoke(app, [str(arg) for arg in args])
-
-    yield run
-    logger.handlers, logger.level, logger.propagate = before
-
-
-def complaint(result: Result, code: int) -> str:
-    """The one line on standard error; lines of progress, which begin with the time, aside."""
-    assert result.exit_code == code, result.output
-    lines = [line for line in result.stderr.splitlines() if line[2:3] != ":"]
-    (line,) = lines
-    assert line.startswith("toploss: ")
-    assert "Traceback" not in result.output
-    assert ";" in line or ":" in line.removeprefix("toploss: ")  # a remedy follows
-    return line
-
-
-def answer(result: Result, code: int = 0) -> Any:
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout)
-
-
-def folder(root: Path, **files: bytes | dict[str, bytes]) -> Path:
-    for label, members in files.items():
-        assert isinstance(members, dict)
-        (root / label).mkdir(parents=True)
-        for name, data in members.items():
-            (root / label / name).write_bytes(data)
-    return root
 
 
 @pytest.mark.parametrize(("name", "data", "words"), BAD_FILES, ids=[name for name, *_ in BAD_FILES])
@@ -234,35 +150,6 @@ def test_a_setting_out_of_its_range_is_2(toploss: Toploss, options: str, words: 
     assert words in complaint(toploss("train", *options.split()), 2)
 
 
-def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
-    home = learned_home()
-    ended = records.listed(home)[0]["id"]
-
-    assert "the data or the settings" in complaint(toploss("retrain", home=home), 3)
-    assert "nothing is due" in complaint(toploss("retrain", "--if-due", home=home), 3)
-    assert "succeeded already" in complaint(toploss("runs", "cancel", ended, home=home), 3)
-    assert "toploss models promote" in complaint(toploss("models", "rollback", home=home), 3)
-    answer(toploss("retrain", "--force", "--json", home=home))
-    assert runs.claim(home, owner="elsewhere:1:1.0") is not None
-    assert "toploss runs cancel" in complaint(toploss("train", *RECIPE, home=home), 3)
-
-
-def test_a_candidate_that_the_gate_refuses_is_3(
-    toploss: Toploss, learned_home: Callable[..., Home]
-) -> None:
-    home = learned_home()
-    before = models.production(home)
-    worse = [*RECIPE, "--epochs-head=1", "--epochs-all=0", "--lr=1e-6", "--json"]
-
-    result = toploss("train", *worse, home=home)
-
-    told = answer(result, 3)
-    assert (told["gate"]["verdict"], told["gate"]["promoted"]) == ("reject", False)
-    assert {"run", "version", "fingerprint", "metrics", "history", "gate"} <= told.keys()
-    assert f"`toploss models promote {told['version']}`" in complaint(result, 3)
-    assert models.production(home) == before
-
-
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -280,22 +167,6 @@ def test_a_wrong_value_is_named_with_a_remedy(
     line = complaint(toploss(*command.split(), home=learned_home()), 4 if "--csv" in command else 1)
 
     assert all(word in line for word in words)
-
-
-def test_predict_goes_on_after_a_bad_file(
-    toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path
-) -> None:
-    (tmp_path / "good.png").write_bytes(coloured("red", 1))
-    files = [tmp_path / "good.png"]
-    for name, data, _ in BAD_FILES[:4]:
-        files.append(tmp_path / name)
-        files[-1].write_bytes(data)
-
-    told = answer(toploss("predict", *files, "--json", home=learned_home()))
-
-    assert [entry.get("label") for entry in told["predictions"]] == ["red", *[None] * 4]
-    for entry, (_, _, words) in zip(told["predictions"][1:], BAD_FILES[:4], strict=True):
-        assert all(word in entry["error"] for word in words)
 
 
 def test_a_broken_storage_is_told_and_loses_nothing(
@@ -360,6 +231,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         models list
         models show {version}
         models promote {version}
+        models agreement {version}
         models pull production
         runs list
         runs show {run}
@@ -398,24 +270,17 @@ def test_every_command_answers_in_json_and_nothing_else(
     assert answer(toploss("runs", "cancel", queued, "--json", home=home))["state"] == "cancelled"
 
     # Those that another test asks for in JSON, or that can only be refused here.
-    elsewhere = {("train",), ("runs", "cancel"), ("runs", "resume"), ("models", "rollback")}
+    elsewhere = {
+        ("train",),
+        ("runs", "cancel"),
+        ("runs", "resume"),
+        ("models", "rollback"),
+        ("models", "shadow"),
+    }
     assert asked | elsewhere == set(_commands())
 
 
 GROUPS = {"dataset", "classes", "models", "runs", "retraining", "keys", "db"}
-
-
-def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
-    home = learned_home()
-    first = models.listed(home)[0].name
-    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
-    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
-    answer(toploss("models", "promote", second, "--json", home=home))
-
-    told = answer(toploss("models", "rollback", "--json", home=home))
-
-    assert told == {"version": first, "generation": 3}
-    assert "paused" in toploss("retraining", "status", home=home).stdout
 
 
 def test_what_lr_find_advises_names_what_it_was_given(

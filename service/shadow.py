@@ -1,0 +1,158 @@
+"""The candidate that scores a share of the traffic beside production, while nobody waits."""
+
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from service import metrics
+from service.batcher import Batcher
+from service.swap import Serving, load
+from toploss import models, shadow
+from toploss.answers import Answer
+from toploss.errors import ToplossError
+from toploss.heap import give_memory_back
+from toploss.home import Home
+from toploss.preprocess import decode
+from toploss.priority import NEVER_FIRST, step_back
+from toploss.shadow import Pair
+
+log = logging.getLogger("toploss.shadow")
+
+PLACES = 16  # images that wait to be scored
+MOST_BYTES = 32 * 2**20  # of all of them
+PAUSE_S = 0.02  # between two looks whether anybody waits for an answer
+RETRY_S = 60.0  # after which a version that did not load is tried again
+NOTE_S = 5.0  # between two notes of what was counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Offered:
+    """An image that production has answered."""
+
+    data: bytes
+    live: str  # the version that answered
+    label: str  # what it said
+
+
+class Shadow:
+    """Scores with one thread of the lowest priority, one image at a time, and only begins while
+    the batcher is idle: what does not fit is left out, and counted as missed."""
+
+    def __init__(self, home: Home, batcher: Batcher) -> None:
+        self.candidate: Serving | None = None
+        self._home, self._batcher = home, batcher
+        self._waiting: deque[_Offered] = deque()
+        self._counts: dict[tuple[str, str], Counter[Pair]] = {}  # by candidate and live version
+        self._refused = ""  # the version that did not load
+        self._again_at = 0.0  # when it is tried again; monotonic clock, seconds
+        self._away = False  # the database could not be asked the last time
+        self._noted = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="shadow", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """What was counted is noted; an image under way ends."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def offer(self, data: bytes, live: Serving, answer: Answer) -> None:
+        """An image and its answer, to be scored if it falls into the share and there is room."""
+        candidate = self.candidate
+        if candidate is None or random.random() >= self._home.settings.shadow_share:  # noqa: S311  # no secret
+            return
+        waiting = sum(len(offered.data) for offered in tuple(self._waiting))
+        if len(self._waiting) >= PLACES or waiting + len(data) > MOST_BYTES:
+            metrics.SHADOWED.labels(result="missed").inc()
+            return
+        label = answer.guesses[0].label
+        self._waiting.append(_Offered(data=data, live=live.version, label=label))
+
+    def look(self) -> None:
+        """Ask which version is to score, and load it. What does not load is told once."""
+        try:
+            with self._home.db.read() as connection:
+                wanted = shadow.candidate(connection)
+        except Exception as exc:
+            if not self._away:
+                log.warning("action=look outcome=failed error=%r; the candidate stays", exc)
+            self._away = True
+            return
+        self._away = False
+        if wanted == (self.candidate.version if self.candidate else None):
+            return
+        if self.candidate is not None:
+            log.info("action=shadow outcome=ended version=%s", self.candidate.version)
+            self.candidate = None
+            self._waiting.clear()
+            give_memory_back()
+        if wanted is not None and not (
+            wanted == self._refused and time.monotonic() < self._again_at
+        ):
+            self._load(wanted)
+
+    def score(self) -> bool:
+        """Score the image that waits longest, if there is one and nobody waits for an answer."""
+        candidate = self.candidate
+        if candidate is None or not self._waiting or not self._batcher.idle:
+            return False
+        offered = self._waiting.popleft()
+        try:
+            image = decode(offered.data, candidate.size, self._home.limits)
+            found = candidate.answers(image[None], alone=False)[0]
+        except Exception as exc:
+            metrics.SHADOWED.labels(result="failed").inc()
+            if not isinstance(exc, ToplossError):
+                log.exception("action=shadow outcome=failed version=%s", candidate.version)
+            return True
+        said = offered.label, found.guesses[0].label
+        versions = candidate.version, offered.live
+        self._counts.setdefault(versions, Counter())[said] += 1
+        metrics.SHADOWED.labels(result="agreed" if said[0] == said[1] else "differed").inc()
+        return True
+
+    def note(self) -> None:
+        """Add what was counted to the database; when that fails, it is kept for the next time."""
+        for (candidate, live), answers in list(self._counts.items()):
+            try:
+                shadow.add(self._home, candidate, live, answers)
+            except Exception as exc:
+                log.warning("action=note-shadow outcome=failed error=%r; tried again", exc)
+                return
+            del self._counts[candidate, live]
+
+    def _follow(self) -> None:
+        step_back(NEVER_FIRST)
+        looked = 0.0
+        while not self._stopped.wait(PAUSE_S if self.candidate else self._home.settings.poll_s):
+            now = time.monotonic()
+            if now - looked >= self._home.settings.poll_s:
+                self.look()
+                looked = now
+            while self.score() and not self._stopped.is_set():
+                pass
+            if now - self._noted >= NOTE_S:
+                self.note()
+                self._noted = now
+        self.note()
+
+    def _load(self, wanted: str) -> None:
+        try:
+            version = models.get(self._home, wanted)
+            self.candidate = load(self._home, version, generation=0, threads=1)
+        except Exception as exc:
+            self._refused, self._again_at = wanted, time.monotonic() + RETRY_S
+            log.error(
+                "action=shadow outcome=failed version=%s error=%r; tried again",
+                wanted,
+                exc,
+                exc_info=exc,
+            )
+        else:
+            log.info("action=shadow outcome=begun version=%s", wanted)

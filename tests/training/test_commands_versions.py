@@ -1,0 +1,91 @@
+"""Commands on versions: promoted, rolled back, beside production, asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import coloured
+from tests.training.commands import BAD_FILES, RECIPE, Toploss, answer, complaint
+from toploss import models, records, runs, shadow
+from toploss.home import Home
+
+
+def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    ended = records.listed(home)[0]["id"]
+
+    assert "the data or the settings" in complaint(toploss("retrain", home=home), 3)
+    assert "nothing is due" in complaint(toploss("retrain", "--if-due", home=home), 3)
+    assert "succeeded already" in complaint(toploss("runs", "cancel", ended, home=home), 3)
+    assert "toploss models promote" in complaint(toploss("models", "rollback", home=home), 3)
+    answer(toploss("retrain", "--force", "--json", home=home))
+    assert runs.claim(home, owner="elsewhere:1:1.0") is not None
+    assert "toploss runs cancel" in complaint(toploss("train", *RECIPE, home=home), 3)
+
+
+def test_a_candidate_that_the_gate_refuses_is_3(
+    toploss: Toploss, learned_home: Callable[..., Home]
+) -> None:
+    home = learned_home()
+    before = models.production(home)
+    worse = [*RECIPE, "--epochs-head=1", "--epochs-all=0", "--lr=1e-6", "--json"]
+
+    result = toploss("train", *worse, home=home)
+
+    told = answer(result, 3)
+    assert (told["gate"]["verdict"], told["gate"]["promoted"]) == ("reject", False)
+    assert {"run", "version", "fingerprint", "metrics", "history", "gate"} <= told.keys()
+    assert f"`toploss models promote {told['version']}`" in complaint(result, 3)
+    assert models.production(home) == before
+
+
+def test_predict_goes_on_after_a_bad_file(
+    toploss: Toploss, learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    (tmp_path / "good.png").write_bytes(coloured("red", 1))
+    files = [tmp_path / "good.png"]
+    for name, data, _ in BAD_FILES[:4]:
+        files.append(tmp_path / name)
+        files[-1].write_bytes(data)
+
+    told = answer(toploss("predict", *files, "--json", home=learned_home()))
+
+    assert [entry.get("label") for entry in told["predictions"]] == ["red", *[None] * 4]
+    for entry, (_, _, words) in zip(told["predictions"][1:], BAD_FILES[:4], strict=True):
+        assert all(word in entry["error"] for word in words)
+
+
+def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    first = models.listed(home)[0].name
+    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
+    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
+    answer(toploss("models", "promote", second, "--json", home=home))
+
+    told = answer(toploss("models", "rollback", "--json", home=home))
+
+    assert told == {"version": first, "generation": 3}
+    assert "paused" in toploss("retraining", "status", home=home).stdout
+
+
+def test_a_candidate_beside_production(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    first = models.listed(home)[0].name
+    assert "name another one" in complaint(toploss("models", "shadow", first, home=home), 3)
+    assert "scored nothing" in toploss("models", "agreement", first, home=home).stdout
+    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
+    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
+
+    told = answer(toploss("models", "shadow", second, "--json", home=home))
+    assert told == {"version": second, "shadow": True}
+    assert "shadow: scores beside production" in toploss("models", "list", home=home).stdout
+    shadow.add(home, second, first, {("red", "red"): 3, ("red", "blue"): 1})
+    shown = toploss("models", "agreement", second, home=home).stdout
+    assert f"3 of 4 as {first} (0.7500)" in shown
+    assert "red" in shown
+    assert "blue" in shown
+    (against,) = answer(toploss("models", "agreement", second, "--json", home=home))["against"]
+    assert against["agreement"] == 0.75
+    toploss("models", "shadow", second, "--end", home=home)
+    listed = answer(toploss("models", "list", "--json", home=home))["versions"]
+    assert not any(version["shadow"] for version in listed)
+    assert "nothing to end" in complaint(toploss("models", "shadow", second, "--end", home=home), 4)
