@@ -12,8 +12,8 @@ from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
+from toploss.head import Head
 from toploss.heap import give_memory_back
-from toploss.heatmap import Head
 from toploss.home import Home
 from toploss.models import Alias, Version
 from toploss.priority import BEHIND, aside, step_back

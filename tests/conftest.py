@@ -26,7 +26,7 @@ SIZE = 32
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 # Small, from scratch, and quick: what a test of the machinery needs.
 QUICK: dict[str, Any] = {
-    "arch": "resnet18",
+    "arch": "resnet10t",
     "weights": "none",
     "size": SIZE,
     "batch_size": 8,

@@ -22,6 +22,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+NCNN = "body.ncnn.param", "body.ncnn.bin"  # not every architecture has them
 GOLDEN = "golden.safetensors"
 FEATURES = "features.safetensors"
 REPORT = "report.html"  # beside the others, not hashed: it may be made anew

@@ -19,6 +19,7 @@ from toploss.engine import (
     softmax,
 )
 
+HALF, SINGLE = "torch on CUDA in half precision", "torch on CUDA in full precision"
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # of batches that have a graph
 WARM = 3  # runs before a capture: libraries choose their kernels in them
 
@@ -42,7 +43,7 @@ class CudaEngine:
         """
         import torch
 
-        self.told = f"torch on CUDA in {'half' if half else 'full'} precision"
+        self.told = HALF if half else SINGLE
         self._dtype = torch.float16 if half else torch.float32
         self._network = network_of(loaded).to(
             "cuda", dtype=self._dtype, memory_format=torch.channels_last

@@ -2,67 +2,22 @@
 
 HiResCAM (Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of
 convolutional neural networks", 2020): the gradient of the logit by the last feature map, times the
-map. Our head is known (`toploss.network.Network`), so its gradient is written down here: libraries
-for this need PyTorch and a backward pass, and a serving process has neither.
+map. Our head is known (`toploss.head`), and so is its gradient: libraries for this need PyTorch and
+a backward pass, and a serving process has neither.
 """
-
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from toploss.artifact import WEIGHTS, Loaded
+from toploss.head import Head
 
 Reals = npt.NDArray[np.float32]
 
-EPSILON = 1e-5  # of torch's batch norm
 LARGEST = 512  # side in pixels of a picture with its map
 # From nothing to most, seen by people who do not tell red from green as well.
 RAMP = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 MOST_COVERED = 0.75  # of the picture, where the map is highest
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The head in eval mode: w2 · (scale2 · relu(w1 · (scale1 · pooled + shift1)) + shift2)."""
-
-    scale1: Reals  # (2f,)
-    shift1: Reals
-    w1: Reals  # (hidden, 2f)
-    scale2: Reals  # (hidden,)
-    w2: Reals  # (classes, hidden)
-
-    @classmethod
-    def of(cls, loaded: Loaded) -> Self:
-        """From a version's weights, whose hash was checked."""
-        from safetensors import safe_open
-
-        with safe_open(loaded.folder / WEIGHTS, "np") as weights:
-
-            def read(layer: int, name: str) -> Reals:
-                array: Reals = weights.get_tensor(f"head.{layer}.{name}")
-                return array
-
-            def scaling(layer: int) -> Reals:
-                scale: Reals = read(layer, "weight") / np.sqrt(read(layer, "running_var") + EPSILON)
-                return scale
-
-            return cls(
-                scale1=scaling(0),
-                shift1=read(0, "bias") - read(0, "running_mean") * scaling(0),
-                w1=read(2, "weight"),
-                scale2=scaling(4),
-                w2=read(6, "weight"),
-            )
-
-    def gradient(self, pooled: Reals, place: int) -> Reals:
-        """Of a class's logit by the pooled features, (2f,)."""
-        hidden = self.w1 @ (self.scale1 * pooled + self.shift1)
-        back = self.scale2 * self.w2[place] * (hidden > 0)
-        gradient: Reals = self.scale1 * (back @ self.w1)
-        return gradient
 
 
 def heat(head: Head, pooled: Reals, feature_map: Reals, place: int) -> Reals:

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         "auto"
     )
     engine: Annotated[
-        Literal["auto", "onnx", "torch"],
+        Literal["auto", "ncnn", "onnx", "torch"],
         Field(description="what computes predictions; auto: the fastest that agrees with training"),
     ] = "auto"
     queue_size: Annotated[

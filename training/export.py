@@ -18,6 +18,7 @@ from toploss.engine import Engine, OnnxEngine, Probabilities, TorchEngine
 from toploss.errors import Broken
 from toploss.network import Exported, Network
 from toploss.novelty import Bank
+from training.conversion import write_ncnn
 
 # Largest difference of a probability between training and an engine. Measured: around 1e-6 for
 # fp32 on the CPU; a wrong resize or a lost normalisation shows as 1e-2 and more.
@@ -114,4 +115,8 @@ def write(
                 f"the exported model on {name} differs from training by {difference:.2g} in a "
                 f"probability, more than {TOLERANCE:g}; it is not published"
             )
-    return {"tolerance": TOLERANCE, "images": len(images), "difference": apart}, served
+    parity = {"tolerance": TOLERANCE, "images": len(images), "difference": apart}
+    by_ncnn = write_ncnn(network, folder, {**draft, "parity": parity})
+    if by_ncnn is not None:
+        apart["ncnn"] = by_ncnn
+    return parity, served

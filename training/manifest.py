@@ -14,7 +14,7 @@ from toploss.snapshots import Snapshot
 from training.data import preprocessing
 from training.trained import Trained
 
-LIBRARIES = ("torch", "torchvision", "fastai", "onnx", "onnxruntime", "numpy", "pillow")
+LIBRARIES = ("torch", "torchvision", "fastai", "onnx", "onnxruntime", "ncnn", "numpy", "pillow")
 
 
 def draft(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from toploss.artifact import open_folder
-from toploss.engine import OnnxEngine
+from toploss.loading import load
 from toploss.preprocess import Limits, decode
 from toploss.settings import available_cores
 
@@ -37,7 +37,7 @@ BATCHES = (1, 4, 8)
 class Loop:
     def __init__(self, version: Path, pictures: list[bytes]) -> None:
         loaded = open_folder(version)
-        self._engine = OnnxEngine(loaded, threads=available_cores())
+        self._engine = load(loaded, device="cpu", threads=available_cores())
         self._size, self._pictures = loaded.preprocessing.size, pictures
         for batch in BATCHES:
             for alone in (True, False):

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from toploss import heatmap
 from toploss.artifact import WEIGHTS, Loaded
-from toploss.heatmap import Head
+from toploss.head import Head
 from toploss.network import build, pool
 
 SIZE = 64

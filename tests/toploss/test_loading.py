@@ -94,35 +94,74 @@ class Timed:
 
     name, lanes, largest = "onnx", 1, 2
 
-    def __init__(self, seconds):
-        self.seconds = seconds
+    def __init__(self, seconds, told="timed", wrong=False):
+        self.seconds, self.told, self.wrong = seconds, told, wrong
 
     def outputs(self, images, *, alone=True):
         time.sleep(self.seconds)
-        return Outputs(logits=np.log(expected(images)), features=images)
+        shares = expected(images)
+        return Outputs(logits=np.log(shares[:, ::-1] if self.wrong else shares), features=images)
 
 
-def test_auto_takes_the_fastest_of_those_that_agree(known, monkeypatch):
-    """As on a GPU, where several engines are at hand."""
-    slow, fast = Timed(0.05), Timed(0.005)
+@pytest.fixture
+def offer(monkeypatch):
+    """These engines are to be chosen from, as on a GPU; notes which of them are made."""
+    monkeypatch.setattr(loading, "_fastest", {})
+    made = []
+
+    def offered(*engines):
+        def makers(*_):
+            def maker(engine):
+                return lambda: made.append(engine) or engine
+
+            return {engine.told: maker(engine) for engine in engines}, None
+
+        made.clear()
+        monkeypatch.setattr(loading, "_makers", makers)
+
+    offered.made = made
+    return offered
+
+
+def test_auto_takes_the_fastest_of_those_that_agree(known, offer):
+    slow, fast = Timed(0.05, "slow"), Timed(0.005, "fast")
     asides = []
 
     def aside(work):
         asides.append(work)
         return work()
 
-    def makers(*_):
-        for made in (slow, fast, Timed(0.1)):
-            yield lambda made=made: made
-
-    monkeypatch.setattr(loading, "_device", lambda _: "cuda")
-    monkeypatch.setattr(loading, "_makers", makers)
+    offer(slow, fast, Timed(0.1, "slower"), Timed(0, "wrong", wrong=True))
 
     assert loading.load(known, threads=1, aside=aside) is fast
-    assert len(asides) == 6  # a check and a measurement of each
+    assert len(asides) == 4 + 3 * loading.TURNS  # a check of each, the turns of those that agree
     assert (
         10 < loading.images_per_s(slow, known, 0.2) < 41
     )  # two in a twentieth of a second, or later
+
+
+def test_what_was_fastest_once_is_not_measured_again(known, offer):
+    slow, fast = Timed(0.02, "slow"), Timed(0.001, "fast")
+    offer(slow, fast)
+    assert loading.load(known, threads=1) is fast
+
+    offer(slow, fast)
+    assert loading.load(known, threads=1) is fast
+    assert offer.made == [fast]
+
+    offer(slow, Timed(0, "fast", wrong=True))
+    assert loading.load(known, threads=1) is slow
+
+    offer(slow, fast)
+    assert loading.load(known, threads=2) is fast  # with so many threads it is another question
+    assert offer.made == [slow, fast]
+
+
+def test_all_lanes_are_busy_while_it_is_measured(known):
+    class Wide(Timed):
+        lanes, largest = 4, 1
+
+    assert loading.images_per_s(Wide(0.05), known, 0.3) > 45  # one lane alone would do 20
 
 
 def test_both_ways_of_computing_are_held_against_training(known):

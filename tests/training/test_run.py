@@ -56,7 +56,7 @@ def test_the_artifact_is_whole_and_names_what_made_it(
     assert manifest["labels"] == sorted(COLOURS)
     assert manifest["snapshot"]["fingerprint"] == result.fingerprint
     assert set(manifest["files"]) == {
-        *(artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN, artifact.FEATURES),
+        *(artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN, artifact.FEATURES, *artifact.NCNN),
     }
     assert manifest["settings"]["arch"] == QUICK["arch"]
     assert manifest["metrics"] == result.metrics
@@ -68,7 +68,7 @@ def test_the_artifact_is_whole_and_names_what_made_it(
     assert "http" not in report.replace("http://www.w3.org", "")
 
 
-@pytest.mark.parametrize("name", ["onnx", "torch"])
+@pytest.mark.parametrize("name", ["ncnn", "onnx", "torch"])
 def test_serving_gives_training_s_probabilities_for_the_same_file(
     learned_home: Callable[..., Home], tmp_path: Path, name: loading.Choice
 ) -> None:
