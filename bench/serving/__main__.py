@@ -16,6 +16,7 @@ from bench.common import main
 from bench.serving import material, servers
 from bench.serving.load import load
 from bench.serving.overload import overload
+from bench.serving.shadows import shadows
 from bench.serving.swaps import swaps
 
 SUBJECTS = (("resnet34", 224), ("squeezenet1_0", 128))
@@ -40,6 +41,8 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
                 found |= overload(subject, 15 if quick else 60)
             if "swaps".startswith(only) and arch == SUBJECTS[0][0]:
                 found |= swaps(subject, *((4, 10) if quick else (20, 30)))
+            if "shadow".startswith(only) and arch == SUBJECTS[0][0]:
+                found |= shadows(subject, *((1, 20) if quick else (6, 30)))
             figures |= found if arch == SUBJECTS[0][0] else {arch: found}
     return figures
 
@@ -136,6 +139,6 @@ def _spread(values: list[float]) -> list[float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--only", default="", help="limit, peers, overload or swaps")
+    parser.add_argument("--only", default="", help="limit, peers, overload, swaps or shadow")
     known, sys.argv[1:] = parser.parse_known_args()
     main("serving", lambda quick: measure(quick, known.only), "three rounds, ResNet-34 alone")
