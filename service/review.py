@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from service import paging, times
+from service import paging, problems, times
 from service.auth import caller_of
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import OR_CSV, Format, csv_file, paths
-from toploss import classes, decisions, losses
-from toploss.errors import BadInput
+from toploss import classes, decisions, losses, trail
+from toploss.decisions import Decision
+from toploss.errors import BadInput, ToplossError
 from toploss.home import Home
 from toploss.losses import Filter, Item, Place
 
@@ -31,6 +32,15 @@ STRICT = (
 )
 
 Split = Literal["train", "valid", "test"]
+LONGEST_KEY = 200  # the column's width
+IdempotencyKey = Annotated[
+    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY)
+]
+# A decision's place among several goes with it.
+KeyOfSeveral = Annotated[
+    str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY - 10)
+]
+MOST_DECISIONS = 500  # in one request
 COLUMNS = ("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision")
 
 
@@ -45,16 +55,34 @@ class Listing(BaseModel):
     split: Split | None = None
 
 
-class NewDecision(BaseModel):
+class OneDecision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sample: str = Field(max_length=64, description="its id")
     action: str = Field(max_length=16, json_schema_extra={"enum": [*decisions.ACTIONS]})
     label: str | None = Field(default=None, max_length=200, description="of a relabel")
     revision: int = Field(ge=0, lt=2**31, description="the sample's, as the reviewer saw it")
+
+    def spoken(self, key: str | None) -> Decision:
+        return Decision(
+            sample=self.sample,
+            action=self.action,
+            label=self.label,
+            revision=self.revision,
+            key=key,
+        )
+
+
+class NewDecision(OneDecision):
     list: Listing | None = Field(
         default=None, description="where `next` comes from; else the whole list"
     )
+
+
+class SeveralDecisions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    decisions: list[OneDecision] = Field(min_length=1, max_length=MOST_DECISIONS)
 
 
 @router.get("/top-losses", summary="What the model was most wrong about, worst first")
@@ -85,9 +113,7 @@ def decide(
     home: OurHome,
     actor: Actor,
     body: NewDecision,
-    key: Annotated[
-        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)
-    ] = None,
+    key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """409 when the sample has changed since `revision`, with its present state. The same
     Idempotency-Key again gives the same answer and records nothing."""
@@ -111,6 +137,24 @@ def decide(
     }
 
 
+@router.post("/decisions/bulk", summary="Say what several samples are")
+def decide_several(
+    home: OurHome, actor: Actor, body: SeveralDecisions, key: KeyOfSeveral = None
+) -> list[dict[str, Any]]:
+    """In order; each element of the answer is as that of one decision, without `next`, or a
+    problem, with its `status`: one that is refused spoils no other. The same Idempotency-Key again
+    gives the same answers and records nothing."""
+    spoken = [
+        one.spoken(f"{key}:{place}" if key else None) for place, one in enumerate(body.decisions)
+    ]
+    return [
+        problems.body_of(answer)
+        if isinstance(answer, ToplossError)
+        else {"id": answer.id, "sample": answer.sample, "revision": answer.revision}
+        for answer in decisions.decide_all(home, spoken, actor=actor)
+    ]
+
+
 @router.delete("/decisions/{decision_id}", summary="Take a decision back")
 def undo(
     home: OurHome, actor: Actor, decision_id: Annotated[str, Path(max_length=26)]
@@ -125,11 +169,11 @@ def undo(
     summary="The audit trail, newest first, or all of it as CSV",
     responses=OR_CSV,
 )
-def trail(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
+def audit(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
     if format == "csv":
-        return csv_file(_as_csv(decisions.trail(home)), "decisions.csv")
+        return csv_file(_as_csv(trail.listed(home)), "decisions.csv")
     place = paging.decode(cursor, int)
-    events = decisions.trail(home, after=place[0] if place else None, limit=limit + 1)
+    events = trail.listed(home, after=place[0] if place else None, limit=limit + 1)
     return paging.page(
         [times.spelled(event) for event in events], limit, lambda event: (event["seq"],)
     )

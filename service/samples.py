@@ -9,7 +9,16 @@ from sqlalchemy import Row, select
 from service import paging, times
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
-from toploss import classes, decisions, policy, preprocess, quarantine, samples, snapshots
+from toploss import (
+    classes,
+    decisions,
+    policy,
+    preprocess,
+    quarantine,
+    samples,
+    snapshots,
+    trail,
+)
 from toploss.schema import samples as table
 
 router = APIRouter(prefix="/v1", tags=["samples"])
@@ -144,7 +153,7 @@ def history(
     place = paging.decode(cursor, int)
     events = [
         times.spelled(event)
-        for event in decisions.history(home, sample_id)
+        for event in trail.of(home, sample_id)
         if place is None or event["seq"] > place[0]
     ]
     return paging.page(events, limit, lambda event: (event["seq"],))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from toploss import classes, decisions, duplicates, losses, models, policy, runs, snapshots
+from toploss import classes, decisions, duplicates, losses, models, policy, runs, snapshots, trail
 from toploss.decisions import Standing
 from toploss.home import Home
 from toploss.schema import REVISION, likenesses, sample_events, samples
@@ -53,7 +53,7 @@ def test_nothing_is_lost(upgraded: Home) -> None:
     overview = snapshots.overview(upgraded)
     assert (overview["samples"], overview["excluded"], overview["conflicts"]) == (88, 1, 1)
     assert [entry["name"] for entry in classes.listed(upgraded)] == ["blue", "grass", "red"]
-    actions = [entry["action"] for entry in decisions.trail(upgraded)]
+    actions = [entry["action"] for entry in trail.listed(upgraded)]
     assert actions == ["undo", "exclude", "skip", "confirm", "exclude", "relabel"]
     assert len(models.listed(upgraded)) == 2
     alias = models.production(upgraded)

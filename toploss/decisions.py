@@ -7,7 +7,7 @@ events, written in the same transaction. `replay` makes the projection anew from
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from toploss import classes, losses
-from toploss.errors import BadInput, NotFound, Stale
+from toploss.errors import BadInput, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.schema import idempotency, sample_events, samples
@@ -113,6 +113,17 @@ def replay(events: Iterable[Row[Any]], merged: dict[int, int]) -> Standing:
     return Standing(**{**asdict(standing), "class_id": final})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a reviewer says of one sample."""
+
+    sample: str  # its id
+    action: str  # confirm, relabel, exclude or skip
+    revision: int  # the sample's, as the reviewer saw it
+    label: str | None = None  # of a relabel: the class it belongs to
+    key: str | None = None  # the caller's idempotency key; see `decide`
+
+
 def decide(
     home: Home,
     sample_id: str,
@@ -136,6 +147,37 @@ def decide(
         UnknownLabel, NotFound.
         Stale: the sample has changed since, with its present state; nothing is recorded.
     """
+    decision = Decision(sample=sample_id, action=action, revision=revision, label=label, key=key)
+    (answer,) = decide_all(home, [decision], actor=actor)
+    if isinstance(answer, ToplossError):
+        raise answer
+    return answer
+
+
+def decide_all(
+    home: Home, decisions: Sequence[Decision], *, actor: str
+) -> list[Decided | ToplossError]:
+    """Record several decisions in one transaction, in order; one that cannot be recorded spoils no
+    other.
+
+    Returns:
+        For each what `decide` returns, or what it raises.
+    """
+    answers: list[Decided | ToplossError] = []
+    with home.db.write() as connection:
+        known = classes.load(connection)
+        for decision in decisions:
+            try:  # what is raised is raised before anything of this one is written
+                answers.append(_decide(connection, known, decision, actor))
+            except ToplossError as exc:
+                answers.append(exc)
+    return answers
+
+
+def _decide(
+    connection: Connection, known: classes.Classes, decision: Decision, actor: str
+) -> Decided:
+    sample_id, action, label = decision.sample, decision.action, decision.label
     if action not in ACTIONS:
         raise BadInput(f"action {action!r} is none of {', '.join(ACTIONS)}; send one of them")
     kind = Kind(action)
@@ -146,35 +188,33 @@ def decide(
             else f"{action} takes no label, {label!r} was sent; leave it out or send a relabel"
         )
     request = hashlib.sha256(
-        json.dumps([sample_id, action, label, revision, actor]).encode()
+        json.dumps([sample_id, action, label, decision.revision, actor]).encode()
     ).hexdigest()
-    with home.db.write() as connection:
-        if key is not None and (given := _answered(connection, key, request)):
-            return given
-        known = classes.load(connection)
-        row = _fresh(connection, sample_id, revision, known)
-        class_id = known.id_of(label) if label is not None else None
-        event_id = new_id()
-        standing = apply(Standing.of(row), kind, class_id=class_id, event_id=event_id)
-        append(
-            connection,
-            row,
-            kind,
-            standing,
-            revision + 1,
-            actor=actor,
-            class_id=standing.class_id,
-            event_id=event_id,
-            evidence=losses.evidence(connection, row.seq, known),
-        )
-        decided = Decided(id=event_id, sample=sample_id, revision=revision + 1)
-        if key is not None:
-            connection.execute(
-                idempotency.insert().values(
-                    key=key, request_hash=request, answer=asdict(decided), at=time.time()
-                )
+    if decision.key is not None and (given := _answered(connection, decision.key, request)):
+        return given
+    row = _fresh(connection, sample_id, decision.revision, known)
+    class_id = known.id_of(label) if label is not None else None
+    event_id, revision = new_id(), decision.revision + 1
+    standing = apply(Standing.of(row), kind, class_id=class_id, event_id=event_id)
+    append(
+        connection,
+        row,
+        kind,
+        standing,
+        revision,
+        actor=actor,
+        class_id=standing.class_id,
+        event_id=event_id,
+        evidence=losses.evidence(connection, row.seq, known),
+    )
+    decided = Decided(id=event_id, sample=sample_id, revision=revision)
+    if decision.key is not None:
+        connection.execute(
+            idempotency.insert().values(
+                key=decision.key, request_hash=request, answer=asdict(decided), at=time.time()
             )
-        return decided
+        )
+    return decided
 
 
 def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
@@ -225,50 +265,6 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
             evidence={"restored": asdict(restored)},
         )
         return Decided(id=event_id, sample=event.sample_id, revision=row.revision + 1)
-
-
-def trail(
-    home: Home, *, after: int | None = None, limit: int | None = None
-) -> list[dict[str, Any]]:
-    """Decisions and undos, newest first, with the sequence number that a next page starts after."""
-    query = (
-        select(sample_events)
-        .where(sample_events.c.kind.in_([*ACTIONS, Kind.UNDO]))
-        .order_by(sample_events.c.seq.desc())
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(sample_events.c.seq < after)
-    with home.db.read() as connection:
-        names = classes.load(connection).names
-        return [told(event, names) for event in connection.execute(query)]
-
-
-def history(home: Home, sample_id: str) -> list[dict[str, Any]]:
-    """Everything that happened to a sample, oldest first; empty when there is none of that id."""
-    query = select(sample_events).where(sample_events.c.sample_id == sample_id)
-    with home.db.read() as connection:
-        names = classes.load(connection).names
-        rows = connection.execute(query.order_by(sample_events.c.seq))
-        return [told(event, names) for event in rows]
-
-
-def told(event: Row[Any], names: dict[int, str]) -> dict[str, Any]:
-    """An event in words."""
-    before = names[event.before["class_id"]] if event.before else None
-    return {
-        "seq": event.seq,
-        "id": event.id,
-        "sample": event.sample_id,
-        "action": event.kind,
-        "label": names[event.class_id],
-        "before": before,
-        "undoes": event.undoes,
-        "revision": event.revision,
-        "actor": event.actor,
-        "at": event.at,
-        "evidence": None if event.kind == Kind.UNDO else event.evidence,
-    }
 
 
 def present(row: Row[Any], known: classes.Classes) -> dict[str, Any]:

@@ -170,6 +170,51 @@ def test_a_wrong_decision(house: House, change: dict[str, Any], status: int) -> 
     assert house.client.get("/v1/decisions").json()["items"] == []
 
 
+def decide_several(house: House, *decisions: dict[str, Any], **headers: str) -> Any:
+    return house.client.post(
+        "/v1/decisions/bulk", json={"decisions": list(decisions)}, headers=headers
+    )
+
+
+def test_several_at_once_of_which_some_are_refused(house: House) -> None:
+    a, b, c, d = ({"sample": item["id"], "revision": 1} for item in items(house)[:4])
+    answer = decide_several(
+        house,
+        {**a, "action": "confirm"},
+        {**b, "action": "relabel", "label": "catt"},
+        {**c, "action": "exclude", "revision": 7},
+        {"sample": "0" * 64, "revision": 1, "action": "skip"},
+        {**d, "action": "relabel", "label": "green"},
+        {**d, "action": "burn"},
+        {**a, "action": "exclude"},  # decided above
+    )
+
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert [one.get("status", 201) for one in told] == [201, 422, 409, 404, 201, 400, 409]
+    assert told[2]["present"]["revision"] == 1
+    assert told[0].keys() == {"id", "sample", "revision"}
+    recorded = house.client.get("/v1/decisions").json()["items"]
+    assert [(one["id"], one["action"]) for one in recorded] == [
+        (told[4]["id"], "relabel"),
+        (told[0]["id"], "confirm"),
+    ]
+
+
+def test_several_again_with_the_same_key_are_recorded_once(house: House) -> None:
+    sent = [{"sample": item["id"], "revision": 1, "action": "confirm"} for item in items(house)[:3]]
+    first, again = (decide_several(house, *sent, **{"Idempotency-Key": "abc"}) for _ in range(2))
+    assert first.json() == again.json()
+    assert len(house.client.get("/v1/decisions").json()["items"]) == 3
+
+
+def test_how_many_at_once(house: House) -> None:
+    one = {"sample": "0" * 64, "revision": 1, "action": "confirm"}
+    is_problem(decide_several(house), 400)
+    is_problem(decide_several(house, *[one] * 501), 400)
+    assert [told["status"] for told in decide_several(house, *[one] * 500).json()] == [404] * 500
+
+
 def test_an_unknown_label_of_the_list_is_refused_before_anything_is_recorded(house: House) -> None:
     is_problem(decide(house, items(house)[0], list={"label": "catt"}), 422)
     assert house.client.get("/v1/decisions").json()["items"] == []

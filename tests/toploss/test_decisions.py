@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import classes, decisions, losses, merging, samples, schema, snapshots
+from toploss import classes, decisions, losses, merging, samples, schema, snapshots, trail
 from toploss.decisions import Standing
 from toploss.errors import BadInput, NotFound, Stale, ToplossError, UnknownLabel
 
@@ -105,7 +105,7 @@ def test_unknown_samples_and_decisions(home, cat):
         decisions.decide(home, "x", "confirm", revision=1, actor="ann")
     with pytest.raises(NotFound, match="no decision 'x'"):
         decisions.undo(home, "x", actor="ann")
-    added = decisions.history(home, cat)[0]["id"]
+    added = trail.of(home, cat)[0]["id"]
     with pytest.raises(NotFound):
         decisions.undo(home, added, actor="ann")
 
@@ -270,7 +270,7 @@ def test_of_many_reviewers_at_once_one_wins_each_revision(home):
     assert sorted(won) == sorted((i, n) for i in ids for n in range(2, rounds + 2))
     newer = [entry for _, each in results for entry in each]
     assert newer == [True] * (20 * 3 * rounds - len(won))
-    assert all(len(decisions.history(home, sample_id)) == rounds + 1 for sample_id in ids)
+    assert all(len(trail.of(home, sample_id)) == rounds + 1 for sample_id in ids)
 
 
 def test_an_undo_and_a_decision_at_once_do_not_both_win(home, cat):
@@ -391,9 +391,9 @@ def test_the_trail_is_paged_newest_first(home, cat):
     made = [decide(home, cat, "confirm").id for _ in range(5)]
     decisions.undo(home, made[-1], actor="bob")
 
-    whole = decisions.trail(home)
-    page = decisions.trail(home, limit=2)
-    rest = decisions.trail(home, after=page[-1]["seq"])
+    whole = trail.listed(home)
+    page = trail.listed(home, limit=2)
+    rest = trail.listed(home, after=page[-1]["seq"])
 
     assert [event["action"] for event in whole] == ["undo"] + ["confirm"] * 5
     assert [event["id"] for event in whole[1:]] == made[::-1]
@@ -407,7 +407,7 @@ def test_history_tells_everything_oldest_first(home, cat):
 
     told = [
         (event["action"], event["before"], event["label"], event["revision"], event["actor"])
-        for event in decisions.history(home, cat)
+        for event in trail.of(home, cat)
     ]
 
     assert told == [
@@ -415,7 +415,7 @@ def test_history_tells_everything_oldest_first(home, cat):
         ("relabel", "cat", "dog", 2, "ann"),
         ("undo", "dog", "cat", 3, "bob"),
     ]
-    assert decisions.history(home, "x") == []
+    assert trail.of(home, "x") == []
 
 
 def test_a_decision_keeps_what_the_reviewer_saw(home, cat):
@@ -425,7 +425,7 @@ def test_a_decision_keeps_what_the_reviewer_saw(home, cat):
 
     decide(home, cat, "relabel", "dog")
 
-    evidence = decisions.history(home, cat)[-1]["evidence"]
+    evidence = trail.of(home, cat)[-1]["evidence"]
     assert evidence["version"] == version
     assert (evidence["predicted"], evidence["confidence"]) == ("dog", 0.75)
     assert evidence["loss"] == pytest.approx(np.log(4))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, losses, merging, models
+from toploss import classes, decisions, losses, merging, models, trail
 from toploss.errors import UnknownLabel
 from toploss.losses import Filter, Place
 from toploss.splits import Split
@@ -118,7 +118,7 @@ def test_a_label_that_the_version_does_not_know_is_unscored(home, scored):
 
     assert {item.id for item in top(home, state="all")} == {scored[0], scored[1]}
     again = decisions.decide(home, scored[2], "confirm", revision=2, actor="ann")
-    assert decisions.history(home, scored[2])[-1]["evidence"] is None
+    assert trail.of(home, scored[2])[-1]["evidence"] is None
 
     for each in (again, decided):
         decisions.undo(home, each.id, actor="ann")

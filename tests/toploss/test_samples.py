@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import classes, decisions, merging, samples, snapshots
+from toploss import classes, decisions, merging, samples, snapshots, trail
 from toploss.blobs import image_path, sha256
 from toploss.errors import Broken, NotAnImage, NotFound, TooLarge, UnknownLabel
 from toploss.schema import split_ledger
@@ -28,7 +28,7 @@ def again(home, seed, label, on_conflict="keep"):
 
 
 def kinds(home, sample_id):
-    return [event["action"] for event in decisions.history(home, sample_id)]
+    return [event["action"] for event in trail.of(home, sample_id)]
 
 
 def test_an_image_comes_in(home):
