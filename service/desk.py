@@ -42,12 +42,13 @@ class Desk:
             wait_s=settings.batch_wait_ms / 1000,
             timeout_s=settings.timeout_s,
         )
+        shadow = Shadow(home, batcher)
         return cls(
             home=home,
-            swap=Swap(home),
+            swap=Swap(home, also=shadow.look),
             batcher=batcher,
             cache=Cache(batcher, settings.cache_bytes),
-            shadow=Shadow(home, batcher),
+            shadow=shadow,
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),

@@ -57,6 +57,9 @@ SHADOWED = Counter(
     "Images of the sampled share, by what became of them beside production.",
     ["result"],
 )
+SHADOW_LOADS = Counter(
+    "toploss_shadow_loads", "Attempts to load a candidate beside production.", ["result"]
+)
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
 MOST_LABELS = 1000  # classes with a label of their own

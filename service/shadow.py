@@ -13,7 +13,6 @@ from service.swap import Serving, load
 from toploss import models, shadow
 from toploss.answers import Answer
 from toploss.errors import ToplossError
-from toploss.heap import give_memory_back
 from toploss.home import Home
 from toploss.preprocess import decode
 from toploss.priority import NEVER_FIRST, step_back
@@ -39,7 +38,8 @@ class _Offered:
 
 class Shadow:
     """Scores with one thread of the lowest priority, one image at a time, and only begins while
-    the batcher is idle: what does not fit is left out, and counted as missed."""
+    the batcher is idle: what does not fit is left out, and counted as missed. Another thread looks
+    which version it is."""
 
     def __init__(self, home: Home, batcher: Batcher) -> None:
         self.candidate: Serving | None = None
@@ -49,7 +49,6 @@ class Shadow:
         self._refused = ""  # the version that did not load
         self._again_at = 0.0  # when it is tried again; monotonic clock, seconds
         self._away = False  # the database could not be asked the last time
-        self._noted = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="shadow", daemon=True)
 
@@ -74,8 +73,9 @@ class Shadow:
         label = answer.guesses[0].label
         self._waiting.append(_Offered(data=data, live=live.version, label=label))
 
-    def look(self) -> None:
-        """Ask which version is to score, and load it. What does not load is told once."""
+    def look(self) -> bool:
+        """Ask which version is to score, and load it; returns whether one was let go. What does not
+        load is told once, and tried again. For the thread that loads versions."""
         try:
             with self._home.db.read() as connection:
                 wanted = shadow.candidate(connection)
@@ -83,19 +83,18 @@ class Shadow:
             if not self._away:
                 log.warning("action=look outcome=failed error=%r; the candidate stays", exc)
             self._away = True
-            return
+            return False
         self._away = False
-        if wanted == (self.candidate.version if self.candidate else None):
-            return
-        if self.candidate is not None:
-            log.info("action=shadow outcome=ended version=%s", self.candidate.version)
+        before = self.candidate
+        if wanted == (before.version if before else None):
+            return False
+        if before is not None:
+            log.info("action=shadow outcome=ended version=%s", before.version)
             self.candidate = None
             self._waiting.clear()
-            give_memory_back()
-        if wanted is not None and not (
-            wanted == self._refused and time.monotonic() < self._again_at
-        ):
+        if wanted is not None and (wanted != self._refused or time.monotonic() > self._again_at):
             self._load(wanted)
+        return before is not None
 
     def score(self) -> bool:
         """Score the image that waits longest, if there is one and nobody waits for an answer."""
@@ -119,40 +118,45 @@ class Shadow:
 
     def note(self) -> None:
         """Add what was counted to the database; when that fails, it is kept for the next time."""
-        for (candidate, live), answers in list(self._counts.items()):
+        for versions in list(self._counts):
+            answers = self._counts.pop(versions)
             try:
-                shadow.add(self._home, candidate, live, answers)
+                shadow.add(self._home, *versions, answers)
             except Exception as exc:
+                self._counts[versions] = answers
                 log.warning("action=note-shadow outcome=failed error=%r; tried again", exc)
                 return
-            del self._counts[candidate, live]
 
     def _follow(self) -> None:
         step_back(NEVER_FIRST)
-        looked = 0.0
+        noted = time.monotonic()
         while not self._stopped.wait(PAUSE_S if self.candidate else self._home.settings.poll_s):
-            now = time.monotonic()
-            if now - looked >= self._home.settings.poll_s:
-                self.look()
-                looked = now
-            while self.score() and not self._stopped.is_set():
+            began = time.monotonic()
+            while self.score() and time.monotonic() < began + NOTE_S and not self._stopped.is_set():
                 pass
-            if now - self._noted >= NOTE_S:
+            if time.monotonic() - noted >= NOTE_S:
                 self.note()
-                self._noted = now
+                noted = time.monotonic()
         self.note()
 
     def _load(self, wanted: str) -> None:
+        """On the CPU also where production has a GPU: there nobody goes behind anybody."""
         try:
             version = models.get(self._home, wanted)
-            self.candidate = load(self._home, version, generation=0, threads=1)
-        except Exception as exc:
-            self._refused, self._again_at = wanted, time.monotonic() + RETRY_S
-            log.error(
-                "action=shadow outcome=failed version=%s error=%r; tried again",
-                wanted,
-                exc,
-                exc_info=exc,
+            self.candidate = load(
+                self._home, version, generation=0, engine="auto", device="cpu", threads=1
             )
+        except Exception as exc:
+            metrics.SHADOW_LOADS.labels(result="failed").inc()
+            if wanted != self._refused:
+                log.error(
+                    "action=shadow outcome=failed version=%s error=%r; tried again",
+                    wanted,
+                    exc,
+                    exc_info=exc,
+                )
+            self._refused, self._again_at = wanted, time.monotonic() + RETRY_S
         else:
+            self._refused = ""
+            metrics.SHADOW_LOADS.labels(result="done").inc()
             log.info("action=shadow outcome=begun version=%s", wanted)

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,16 @@ class _Failure:
 
 
 class Swap:
-    """Looks at the alias from a thread of its own; requests only read `serving`."""
+    """Looks at the alias from a thread of its own; requests only read `serving`. That thread alone
+    loads versions: what is in the process once, as a GPU's stream, is used by one at a time."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, also: Callable[[], bool] = lambda: False) -> None:
+        """
+        Args:
+            also: what else this thread does after each look; says whether it let go of a version.
+        """
         self.serving: Serving | None = None
-        self._home = home
+        self._home, self._also = home, also
         self._wanted: Alias | None = None
         self._looked = threading.Event()
         self._failure: _Failure | None = None
@@ -118,6 +124,7 @@ class Swap:
         step_back(BEHIND)  # the threads of an engine's own are as those of the lanes
         while not self._stopped.is_set():
             changed = self.look()
+            changed = self._also() or changed
             self._stopped.wait(self._home.settings.poll_s)
             if changed:  # by now nobody is answered by the old one
                 give_memory_back()
@@ -136,9 +143,15 @@ class Swap:
     def _change(self, alias: Alias) -> bool:
         began = time.monotonic()
         try:
-            version = models.get(self._home, alias.version)
-            threads = self._home.settings.thread_count
-            serving = load(self._home, version, generation=alias.generation, threads=threads)
+            settings = self._home.settings
+            serving = load(
+                self._home,
+                models.get(self._home, alias.version),
+                generation=alias.generation,
+                engine=settings.engine,
+                device=settings.device,
+                threads=settings.thread_count,
+            )
         except Exception as exc:  # whatever it is, the old version goes on answering
             self._failed(alias, exc)
             return False
@@ -177,26 +190,31 @@ class Swap:
             )
 
 
-def load(home: Home, version: Version, *, generation: int, threads: int) -> Serving:
+def load(
+    home: Home,
+    version: Version,
+    *,
+    generation: int,
+    engine: loading.Choice,
+    device: loading.Device,
+    threads: int,
+) -> Serving:
     """A version fetched, checked, loaded and warmed, behind whoever computes meanwhile.
 
     Raises:
         Broken, and whatever a storage or a runtime may raise: nothing of it is left in memory.
     """
-    settings = home.settings
     loaded = aside(lambda: bentostore.pull(home, version))
-    engine = loading.load(
-        loaded, engine=settings.engine, device=settings.device, threads=threads, aside=aside
-    )
+    made = loading.load(loaded, engine=engine, device=device, threads=threads, aside=aside)
     size = loaded.preprocessing.size
-    reader = Reader.of(loaded, uncertain_below=settings.uncertain_below)
-    aside(lambda: _warm(engine, reader, size))
+    reader = Reader.of(loaded, uncertain_below=home.settings.uncertain_below)
+    aside(lambda: _warm(made, reader, size))
     return Serving(
         version=version.name,
         generation=generation,
         labels=loaded.labels,
         size=size,
-        engine=engine,
+        engine=made,
         reader=reader,
         head=Head.of(loaded),
         published=version,

@@ -106,12 +106,15 @@ class TorchEngine:
     name: EngineName = "torch"
     told = "torch"
     lanes = 1
+    _threads = 0  # that the process has
     largest = 8
 
     def __init__(self, loaded: Loaded, *, threads: int) -> None:
         import torch
 
-        torch.set_num_threads(threads)
+        # Of the whole process: another engine with fewer does not take them from this one.
+        TorchEngine._threads = max(TorchEngine._threads, threads)
+        torch.set_num_threads(TorchEngine._threads)
         self._network = network_of(loaded)
         self._preprocessing = loaded.preprocessing
         self._one_at_a_time = threading.Lock()

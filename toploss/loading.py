@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -41,6 +42,7 @@ def load(
     device: Device = "auto",
     threads: int,
     aside: Callable[[Callable[[], Any]], Any] = directly,
+    measure: bool = True,
 ) -> Engine:
     """A version in memory, in agreement with what training computed.
 
@@ -54,6 +56,7 @@ def load(
 
     Args:
         aside: how checks and measurements are run: a server has them stay behind its answers.
+        measure: else `auto` is the first engine that agrees: for few images.
 
     Raises:
         Broken: it does not load, or its answers on the golden images differ from training's.
@@ -77,10 +80,12 @@ def load(
     if (settled := _fastest.get(kind)) in usual:
         best = tried(usual.pop(settled))
     if best is None:
-        agree = [made for made in map(tried, usual.values()) if made is not None]
+        made = (engine for engine in map(tried, usual.values()) if engine is not None)
+        agree = list(made if measure else islice(made, 1))
         if len(agree) > 1:
             best = _fastest_of(agree, loaded, aside)
-            _fastest[kind] = best.told
+            if not refused:  # which may have been for lack of memory, and is asked again
+                _fastest[kind] = best.told
         elif agree:
             best = agree[0]
     if best is None and last_resort is not None:
@@ -161,7 +166,13 @@ def _makers(
 
         makers[HALF] = lambda: CudaEngine(loaded, half=True)
         makers[SINGLE] = lambda: CudaEngine(loaded, half=False)
-    if engine == "ncnn" or (engine == "auto" and all(map(_is_in(loaded), NCNN))):
+    has_ncnn = all(name in loaded.manifest["files"] for name in NCNN)  # whose hashes were checked
+    if engine == "ncnn" and not has_ncnn:
+        raise Broken(
+            f"version {loaded.manifest['version']} has no body for ncnn: its architecture does not "
+            "convert, or it is older; serve with TOPLOSS_ENGINE=auto"
+        )
+    if engine in ("auto", "ncnn") and has_ncnn:
         from toploss.ncnn import NcnnEngine
 
         makers["ncnn"] = lambda: NcnnEngine(loaded, threads=threads)
@@ -171,10 +182,6 @@ def _makers(
         makers["torch"] = lambda: TorchEngine(loaded, threads=threads)
     last = engine == "auto" and where == "cpu"
     return makers, (lambda: TorchEngine(loaded, threads=threads)) if last else None
-
-
-def _is_in(loaded: Loaded) -> Callable[[str], bool]:
-    return lambda name: (loaded.folder / name).is_file()
 
 
 def _made(loaded: Loaded, make: Maker) -> Engine:

@@ -2,10 +2,13 @@
 Gray, "Fast Algorithms for Convolutional Neural Networks", 2016), with under half of the
 multiplications, in full precision. The head is NumPy's."""
 
+import ctypes
 import json
 import os
 import sys
-from functools import cached_property
+import time
+from functools import cache, cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from toploss.preprocess import normalise
 # Of GNU's OpenMP: 100,000 spins are a millisecond, and a hundredth of one where it counts more
 # threads than cores (without `ACTIVE` a thousandth, and every layer waits for a sleeper).
 WAITING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "30000"}
+IS_GNUS = sys.platform == "linux"  # LLVM's, which has no such count, would spin for ever
 HALVES = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
 
 
@@ -52,7 +56,11 @@ class NcnnEngine:
             setattr(net.opt, half, False)
         structure, weights = self._files
         # What it cannot read it says by a number; to compute with it nevertheless ends the process.
-        if net.load_param(structure) or net.load_model(weights):
+        failed = net.load_param(structure)
+        if not failed:
+            with open(weights, "rb", buffering=0) as file:
+                failed = net.load_model(_reader(self._library, file))
+        if failed:
             raise Broken(f"ncnn does not read {structure}; serve with TOPLOSS_ENGINE=onnx")
         return net
 
@@ -80,16 +88,39 @@ class NcnnEngine:
         return feature_map
 
 
+def _reader(library: Any, file: FileIO) -> Any:
+    """A file of weights, read piece by piece. ncnn prepares each layer when it has read it, and
+    nobody else in this process can run meanwhile: with a name in place of this, for half a second
+    on end (measured: docs/benchmarks.md)."""
+
+    class Reader(library.DataReader):  # type: ignore[misc]  # untyped there
+        def read(self, place: object, size: int) -> int:
+            time.sleep(0)  # let the others run
+            return file.readinto(_memory(place, size)) or 0
+
+    return Reader()
+
+
+def _memory(place: object, size: int) -> Any:
+    """What C++ hands over as a capsule, as memory to write to."""
+    name = ctypes.pythonapi.PyCapsule_GetName
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return (ctypes.c_char * size).from_address(pointer(place, name(place)))
+
+
+@cache
 def _ncnn() -> Any:
     """The library. Its threads wait for the next layer awake, and after a third of a millisecond
     asleep: OpenMP reads this when it is loaded."""
     before = {name: os.environ.get(name) for name in WAITING}
-    os.environ.update(WAITING)
+    os.environ.update(WAITING if IS_GNUS else {})
     try:
         import ncnn
     finally:
         for name, value in before.items():
-            del os.environ[name]
+            os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
     return ncnn

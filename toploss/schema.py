@@ -213,12 +213,14 @@ alias_moves = Table(
     Column("at", Double, nullable=False),
 )
 
-# The candidate that scores beside production: the last row stands; no version: none.
+# The candidate that scores beside production: the last row stands; no version: none. Its promotion
+# ends it.
 shadow_moves = Table(
     "shadow_moves",
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("version", String(26), ForeignKey("versions.name")),
+    Column("generation", Integer, nullable=False),  # of production, when it was said
     Column("reason", Text, nullable=False),
     Column("actor", String(100), nullable=False),
     Column("at", Double, nullable=False),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from toploss import classes, models
 from toploss.errors import NotFound, Refused
 from toploss.home import Home
-from toploss.schema import shadow_answers, shadow_moves, versions
+from toploss.schema import alias_moves, shadow_answers, shadow_moves, versions
 
 MOST_PAIRS = 20  # of what the two disagreed about, that are told
 
@@ -51,10 +51,16 @@ class Agreement:
 
 
 def candidate(connection: Connection) -> str | None:
-    """The version that scores beside production; production itself is none."""
-    standing = _standing(connection)
-    alias = models.standing(connection)
-    return None if alias is None or standing == alias.version else standing
+    """The version that scores beside production, until it is promoted."""
+    row = connection.execute(
+        select(shadow_moves).order_by(shadow_moves.c.seq.desc()).limit(1)
+    ).first()
+    if row is None or row.version is None:
+        return None
+    promoted = select(alias_moves.c.generation).where(
+        (alias_moves.c.version == row.version) & (alias_moves.c.generation > row.generation)
+    )
+    return None if connection.execute(promoted.limit(1)).first() else str(row.version)
 
 
 def begin(home: Home, version: str, *, reason: str, actor: str) -> None:
@@ -73,17 +79,18 @@ def begin(home: Home, version: str, *, reason: str, actor: str) -> None:
             )
         if alias.version == name:
             raise Refused(f"version {name} is in production; name another one")
-        if _standing(connection) != name:
-            _move(connection, name, reason, actor)
+        if candidate(connection) != name:
+            _move(connection, name, alias.generation, reason, actor)
 
 
 def end(home: Home, version: str, *, reason: str, actor: str) -> None:
     """This version scores no more; what it agreed to is kept. Raises NotFound: it does not."""
     with home.db.write() as connection:
         name = models.found(connection, version).name
-        if _standing(connection) != name:
+        alias = models.standing(connection)
+        if alias is None or candidate(connection) != name:
             raise NotFound(f"version {name} does not score beside production; nothing to end")
-        _move(connection, None, reason, actor)
+        _move(connection, None, alias.generation, reason, actor)
 
 
 def add(home: Home, candidate: str, live: str, answers: Mapping[Pair, int]) -> None:
@@ -150,16 +157,13 @@ def _agreement(live: str, counts: Counter[Pair]) -> Agreement:
     )
 
 
-def _standing(connection: Connection) -> str | None:
-    row = connection.execute(
-        select(shadow_moves.c.version).order_by(shadow_moves.c.seq.desc()).limit(1)
-    ).first()
-    return row.version if row else None
-
-
-def _move(connection: Connection, version: str | None, reason: str, actor: str) -> None:
+def _move(
+    connection: Connection, version: str | None, generation: int, reason: str, actor: str
+) -> None:
     connection.execute(
-        shadow_moves.insert().values(version=version, reason=reason, actor=actor, at=time.time())
+        shadow_moves.insert().values(
+            version=version, generation=generation, reason=reason, actor=actor, at=time.time()
+        )
     )
 
 

@@ -160,6 +160,7 @@ def predict(
             engine=home.settings.engine,
             device=home.settings.device,
             threads=home.settings.thread_count,
+            measure=False,
         )
         reader = Reader.of(loaded, uncertain_below=home.settings.uncertain_below)
         found = [_predicted(home, loaded, made, reader, file) for file in files]

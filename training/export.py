@@ -117,6 +117,6 @@ def write(
             )
     parity = {"tolerance": TOLERANCE, "images": len(images), "difference": apart}
     by_ncnn = write_ncnn(network, folder, {**draft, "parity": parity})
-    if by_ncnn is not None:
+    if by_ncnn is not None:  # of the golden images
         apart["ncnn"] = by_ncnn
     return parity, served

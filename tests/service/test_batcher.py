@@ -1,6 +1,8 @@
 """The way from bytes to outputs: bounded, fair, and never computed for nobody."""
 
 import asyncio
+import io
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -8,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.datastructures import Headers
 
+from service import logs
 from service.batcher import Batcher, _Job
 from service.swap import Serving
 from tests.service.conftest import SIZE, picture
@@ -308,3 +312,30 @@ def test_when_it_closes_what_waits_is_refused(make: Make) -> None:
         assert await first
 
     run(story())
+
+
+@pytest.mark.parametrize("stage", ["decode", "compute"])
+def test_a_log_line_says_which_request_it_is_of(
+    make: Make, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(logs.Text())
+    engine = Means()
+    engine.fails = stage == "compute"
+    if stage == "decode":
+        monkeypatch.setattr("service.batcher.decode", lambda *_: 1 / 0)
+    batcher = make()
+
+    async def story() -> None:
+        logs.begin(Headers({"X-Request-ID": "mine"}))
+        with pytest.raises((ZeroDivisionError, Broken)):
+            await batcher.ask(picture(1), serving(engine))
+
+    logging.getLogger("toploss.batcher").addHandler(handler)
+    try:
+        run(story())
+    finally:
+        logging.getLogger("toploss.batcher").removeHandler(handler)
+    assert f"action={stage}" in lines.getvalue()
+    assert "request=mine" in lines.getvalue()

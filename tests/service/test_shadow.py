@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,12 @@ def begun(house: House, version: str) -> None:
     house.wait(lambda: house.desk.shadow.candidate is not None)
 
 
+@pytest.fixture(autouse=True)
+def _noted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.shadow.NOTE_S", 0.05)
+
+
 def scored(house: House, version: str) -> dict[str, Any]:
-    house.desk.shadow.note()
     told = house.client.get(f"/v1/models/{version}/shadow").json()
     return told["against"][0] if told["against"] else {"images": 0}
 
@@ -85,10 +90,13 @@ def test_it_ends_when_told_or_promoted(beside: House) -> None:
     beside.promote(second)
     beside.wait(lambda: beside.desk.shadow.candidate is None)
     is_problem(beside.client.post(f"/v1/models/{second}/shadow"), 409)
+    beside.client.post("/v1/models/rollback", json={"reason": "worse"})
+    beside.wait(lambda: beside.answering() == 3)
+    assert beside.client.get(f"/v1/models/{second}/shadow").json()["shadow"] is False
 
 
 def test_one_that_does_not_load_scores_nothing(
-    beside: House, caplog: pytest.LogCaptureFixture
+    beside: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = beside.promote()
     golden = load((beside.export / artifact.GOLDEN).read_bytes())
@@ -96,8 +104,9 @@ def test_one_that_does_not_load_scores_nothing(
     bad = beside.publish(golden=save(wrong))
     shadow.begin(beside.home, bad, reason="test", actor="test")
     beside.wait(lambda: "action=shadow outcome=failed" in caplog.text)
-    for _ in range(3):
-        beside.desk.shadow.look()
+    first = beside.desk.shadow._again_at = time.monotonic()
+    monkeypatch.setattr("service.shadow.RETRY_S", 0.0)
+    beside.wait(lambda: beside.desk.shadow._again_at > first + 0.2)
     assert caplog.text.count("action=shadow outcome=failed") == 1
     assert beside.desk.shadow.candidate is None
     assert beside.client.post("/predict", files={"image": plain("red")}).json()["model"] == live
@@ -150,7 +159,7 @@ def test_what_waits_is_bounded(beside: House) -> None:
     assert len(beside_it._waiting) == 2
 
 
-def test_a_share_of_nothing_scores_nothing(house: House) -> None:
+def test_a_tenth_is_scored_by_default(house: House) -> None:
     house.promote()
     beside_it = Shadow(house.home, house.desk.batcher)
     live = beside_it.candidate = house.desk.swap.now()

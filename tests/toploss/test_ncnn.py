@@ -3,24 +3,27 @@
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.toploss.nets import ARCH, IMAGES, torch_version
+from tests.toploss.nets import ARCH, IMAGES, SIZE, torch_version
 from toploss import loading
-from toploss.artifact import NCNN, WEIGHTS
+from toploss.artifact import NCNN, WEIGHTS, Loaded, open_folder, seal
 from toploss.engine import TorchEngine
 from toploss.errors import Broken
 from toploss.head import Head, pool
 from toploss.ncnn import NcnnEngine
 from toploss.network import build
-from training.conversion import write_ncnn
+from toploss.preprocess import Preprocessing
+from training.conversion import _convert, write_ncnn
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,8 @@ def version(tmp_path_factory):
     apart = write_ncnn(network, loaded.folder, loaded.manifest)
     assert apart is not None
     assert apart < 1e-5
-    return loaded
+    manifest = {key: loaded.manifest[key] for key in loaded.manifest if key != "files"}
+    return open_folder(loaded.folder, seal(loaded.folder, manifest))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,49 @@ def test_files_that_ncnn_does_not_read_are_told(version, tmp_path, damage):
 
     with pytest.raises(Broken, match=r"version v1 does not load: .*ncnn"):
         loading.load(damaged, engine="ncnn", threads=1)
+
+
+def test_files_that_are_not_in_the_manifest_are_not_read(version):
+    stray = replace(version, manifest={**version.manifest, "files": {}})
+
+    with pytest.raises(Broken, match="version v1 has no body for ncnn"):
+        loading.load(stray, engine="ncnn", threads=1)
+
+
+def test_auto_may_take_it(version):
+    assert loading.load(version, device="cpu", threads=1).name in ("ncnn", "onnx", "torch")
+    assert loading.load(version, device="cpu", threads=1, measure=False).name == "ncnn"
+
+
+def test_others_run_while_it_is_loaded(tmp_path):
+    """A body of layers that take long to prepare: nobody waits for more than one of them."""
+    network = build("resnet10t", 2, size=SIZE)
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()},
+        tmp_path / WEIGHTS,
+    )
+    _convert(network, tmp_path, SIZE)
+    loaded = Loaded(folder=tmp_path, manifest={"preprocessing": Preprocessing(size=SIZE).as_json()})
+    ended = threading.Event()
+    waits = []
+
+    def watch():
+        last = time.perf_counter()
+        while not ended.wait(0.001):
+            now = time.perf_counter()
+            waits.append(now - last)
+            last = now
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    began = time.perf_counter()
+    try:
+        NcnnEngine(loaded, threads=1)
+        whole = time.perf_counter() - began
+    finally:
+        ended.set()
+        watching.join()
+    assert max(waits) < 0.8 * whole
 
 
 def test_a_body_that_does_not_convert_leaves_no_file(version, tmp_path):

@@ -57,6 +57,10 @@ def test_production_stands_beside_nobody(home, versions):
     begin(home, b)
     models.promote(home, b, reason="test", actor="ann")
     assert candidate(home) is None
+    models.rollback(home, reason="test", actor="ann")
+    assert candidate(home) is None  # unless it is asked again
+    begin(home, b)
+    assert candidate(home) == b
 
 
 def test_without_production_there_is_nothing_to_stand_beside(home):

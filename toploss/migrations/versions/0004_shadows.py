@@ -12,6 +12,7 @@ def upgrade() -> None:
         "shadow_moves",
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("version", sa.String(length=26), nullable=True),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("actor", sa.String(length=100), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
