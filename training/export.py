@@ -93,7 +93,7 @@ def write(
         probabilities: training's, for these pictures.
 
     Returns:
-        The parity for the manifest, and the engine that serves on a CPU.
+        The parity for the manifest (ncnn's is of the golden images), and ONNX Runtime's engine.
 
     Raises:
         Broken: an engine does not agree with training; nothing may be published.
@@ -117,6 +117,6 @@ def write(
             )
     parity = {"tolerance": TOLERANCE, "images": len(images), "difference": apart}
     by_ncnn = write_ncnn(network, folder, {**draft, "parity": parity})
-    if by_ncnn is not None:  # of the golden images
+    if by_ncnn is not None:
         apart["ncnn"] = by_ncnn
     return parity, served

@@ -17,8 +17,9 @@ from training.gate import Judgement
 def judge(
     home: Home, candidate: Engine, snapshot: Snapshot, pictures: Pictures
 ) -> tuple[Judgement, int]:
-    """Candidate against production on the frozen holdout under today's labels, each by the engine
-    that serves; with the generation that it was compared with (0: none)."""
+    """Candidate against production on the frozen holdout under today's labels, each by ONNX
+    Runtime, which knows every architecture; with the generation that it was compared with (0:
+    none)."""
     alias = models.production(home)
     rows = snapshot.of_split("test")
     if alias is None:
