@@ -4,7 +4,6 @@ multiplications, in full precision. The head is NumPy's."""
 
 import ctypes
 import json
-import os
 import sys
 import time
 from functools import cache, cached_property
@@ -19,6 +18,7 @@ from toploss.engine import EngineName, Images, Outputs, Probabilities, Reals, so
 from toploss.errors import Broken
 from toploss.head import Head, pool
 from toploss.preprocess import normalise
+from toploss.settings import environment
 
 # Of GNU's OpenMP: 100,000 spins are a millisecond, and a hundredth of one where it counts more
 # threads than cores (without `ACTIVE` a thousandth, and every layer waits for a sleeper).
@@ -114,15 +114,8 @@ def _memory(place: object, size: int) -> Any:
 def _ncnn() -> Any:
     """The library. Its threads wait for the next layer awake, and after a third of a millisecond
     asleep: OpenMP reads this when it is loaded."""
-    before = {name: os.environ.get(name) for name in WAITING}
-    os.environ.update(WAITING if IS_GNUS else {})
-    try:
+    with environment(WAITING if IS_GNUS else {}):
         import ncnn
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
     return ncnn
 
 

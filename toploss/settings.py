@@ -1,6 +1,8 @@
 """Every setting, in one class. No other module reads the environment."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -257,3 +259,18 @@ def read_settings(**overrides: object) -> Settings:
         raise BadSettings(
             f"{key}={fault['input']!r} is not usable: {reason}; correct the variable or .env"
         ) from exc
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables too, for as long as it takes: for a library that reads them when it is
+    loaded. They are the whole process's meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
