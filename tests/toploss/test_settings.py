@@ -21,7 +21,7 @@ def test_everything_lies_under_home(tmp_path):
         ("MAX_BYTES", "0", "greater than 0"),
         ("MAX_PIXELS", "-5", "greater than 0"),
         ("DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
-        ("ENGINE", "tensorrt", "'auto', 'onnx' or 'torch'"),
+        ("ENGINE", "tensorrt", "'auto', 'ncnn', 'onnx' or 'torch'"),
         ("NAME", "Top Loss", "match pattern"),
         ("NAME", "a" * 64, "at most 63"),
         ("SPLIT", "70/30", "three shares"),
