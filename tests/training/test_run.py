@@ -197,7 +197,7 @@ def test_weights_of_another_architecture_are_refused(
     torch.save({"conv1.weight": torch.zeros(1)}, file)
 
     with pytest.raises(BadInput, match="not one of resnet18: it lacks"):
-        training.fit(home=learned_home(), **{**QUICK, "weights": str(file)})
+        training.fit(home=learned_home(), **{**QUICK, "arch": "resnet18", "weights": str(file)})
 
 
 def test_one_training_at_a_time(learned_home: Callable[..., Home]) -> None:
