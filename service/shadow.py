@@ -74,8 +74,8 @@ class Shadow:
         self._waiting.append(_Offered(data=data, live=live.version, label=label))
 
     def look(self) -> bool:
-        """Ask which version is to score, and load it; returns whether one was let go. What does not
-        load is told once, and tried again. For the thread that loads versions."""
+        """Ask which version is to score, and load it; returns whether it is another one now. What
+        does not load is told once, and tried again. For the thread that loads versions."""
         try:
             with self._home.db.read() as connection:
                 wanted = shadow.candidate(connection)
@@ -94,7 +94,7 @@ class Shadow:
             self._waiting.clear()
         if wanted is not None and (wanted != self._refused or time.monotonic() > self._again_at):
             self._load(wanted)
-        return before is not None
+        return self.candidate is not before
 
     def score(self) -> bool:
         """Score the image that waits longest, if there is one and nobody waits for an answer."""

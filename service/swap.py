@@ -58,7 +58,7 @@ class Swap:
     def __init__(self, home: Home, *, also: Callable[[], bool] = lambda: False) -> None:
         """
         Args:
-            also: what else this thread does after each look; says whether it let go of a version.
+            also: what else this thread does after each look; says whether a version came or went.
         """
         self.serving: Serving | None = None
         self._home, self._also = home, also
