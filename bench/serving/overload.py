@@ -20,7 +20,6 @@ from bench.serving.material import Subject
 TIMES = 5
 CONNECTIONS = 16  # at which the peak is measured
 SETTLING_S = 3  # until the queue is full and everybody has come
-PLACES = 64  # the service's default: so many callers wait, and ask nothing meanwhile
 
 
 def overload(subject: Subject, seconds: int) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def overload(subject: Subject, seconds: int) -> dict[str, Any]:
     with servers.ours(subject.home, subject.folder) as address:
         load(address, subject.photographs, connections=CONNECTIONS, seconds=5)  # warm
         before = load(address, subject.photographs, connections=CONNECTIONS, seconds=turn).per_s
-        clients = math.ceil(TIMES * before) + PLACES
+        clients = math.ceil(TIMES * before)
         watch = Watch(address)
         watch.start()
         rows = _offered(address, subject.photographs[0], clients, seconds)
@@ -50,8 +49,8 @@ def overload(subject: Subject, seconds: int) -> dict[str, Any]:
 
 
 def _offered(address: str, photograph: Path, clients: int, seconds: int) -> list[tuple[int, float]]:
-    """Each client asks once a second, unless it still waits: status and milliseconds of each.
-    They come one after the other within the first second, so that they do not ask in chorus."""
+    """Each client asks once a second, and where it still waits, it makes up for it afterwards:
+    status and milliseconds of each. They come one after the other within the first second, so that they do not ask in chorus."""
     together = math.ceil(clients / 100)
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         command = [
