@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,11 +18,16 @@ from toploss.head import Head
 from toploss.heap import give_memory_back
 from toploss.home import Home
 from toploss.models import Alias, Version
-from toploss.priority import BEHIND, aside, step_back
+from toploss.priority import BEHIND, LAST, aside, step_back
 
 log = logging.getLogger("toploss.swap")
 
+T = TypeVar("T")
+
 LONGEST_RETRY_S = 60.0
+PATIENCE_S = (
+    2.0  # for so long a new version lets the answers go first; then it takes turns with them
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,16 +205,22 @@ def load(
     device: loading.Device,
     threads: int,
 ) -> Serving:
-    """A version fetched, checked, loaded and warmed, behind whoever computes meanwhile.
+    """A version fetched, checked, loaded and warmed, behind whoever computes meanwhile; but where
+    every core is taken for long, not for ever.
 
     Raises:
         Broken, and whatever a storage or a runtime may raise: nothing of it is left in memory.
     """
-    loaded = aside(lambda: bentostore.pull(home, version))
-    made = loading.load(loaded, engine=engine, device=device, threads=threads, aside=aside)
+    began = time.monotonic()
+
+    def patiently(work: Callable[[], T]) -> T:
+        return aside(work, LAST if time.monotonic() - began < PATIENCE_S else BEHIND)
+
+    loaded = patiently(lambda: bentostore.pull(home, version))
+    made = loading.load(loaded, engine=engine, device=device, threads=threads, aside=patiently)
     size = loaded.preprocessing.size
     reader = Reader.of(loaded, uncertain_below=home.settings.uncertain_below)
-    aside(lambda: _warm(made, reader, size))
+    patiently(lambda: _warm(made, reader, size))
     return Serving(
         version=version.name,
         generation=generation,

@@ -24,13 +24,13 @@ def step_back(niceness: int) -> None:
             os.setpriority(*which, max(min(19, _BASE + niceness), os.getpriority(*which)))
 
 
-def aside(work: Callable[[], T]) -> T:
+def aside(work: Callable[[], T], niceness: int = LAST) -> T:
     """What this returns or raises, done by a thread that lets everybody else go first. A thread
     of its own: who has stepped back may not step forward again."""
     done: Future[T] = Future()
 
     def run() -> None:
-        step_back(LAST)
+        step_back(niceness)
         try:
             done.set_result(work())
         except BaseException as exc:
