@@ -11,6 +11,7 @@ from typing import Any
 import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics import usage_stats
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
 from service import address, framing, logs
 from service.api import build
@@ -26,11 +27,12 @@ api = build()
 
 
 class _Unhurried(bentoml.Service):  # type: ignore[misc]  # untyped there
-    """BentoML's service, less two of its middlewares.
+    """BentoML's service, less two of its middlewares and a half.
 
     Its time-out leaves a timer behind for every request, and cannot be configured away. Its
     metrics carry raw paths, so every image looked at would be a time series; ours take their place
-    at /metrics.
+    at /metrics. And where no trace is collected, a request has no spans beside its own: each piece
+    that it sends or receives would have one, a tenth of what a refusal costs.
     """
 
     def to_asgi(self, is_main: bool = True) -> Any:
@@ -40,7 +42,15 @@ class _Unhurried(bentoml.Service):  # type: ignore[misc]  # untyped there
         factory = ServiceAppFactory(self, is_main=is_main)
         factory.timeout = None
         factory.enable_metrics = False
-        return factory()
+        app = factory()
+        for middleware in app.user_middleware:
+            if middleware.cls is OpenTelemetryMiddleware and not _collects_traces():
+                middleware.kwargs["exclude_spans"] = ["send", "receive"]
+        return app
+
+
+def _collects_traces() -> bool:
+    return bool(BentoMLContainer.tracing.sample_rate.get())
 
 
 @bentoml.service(
