@@ -23,14 +23,14 @@ PEERS = ("with_fastapi", "with_litserve", "with_bentoml")
 
 
 @contextmanager
-def ours(home: Path, logs: Path, **settings: str) -> Iterator[str]:
-    """Our server on this home; its address."""
+def ours(home: Path, logs: Path, *, until: str = "/readyz", **settings: str) -> Iterator[str]:
+    """Our server on this home, once it answers `until`; its address."""
     said = {f"TOPLOSS_{key.upper()}": value for key, value in settings.items()}
     port = free_port()
     command = [_beside("bentoml"), "serve", "service:Toploss", "--port", str(port)]
     with _running(command, logs / "ours.log", TOPLOSS_HOME=str(home), **said):
         address = f"http://127.0.0.1:{port}"
-        _await(lambda: httpx.get(f"{address}/readyz").status_code == 200)
+        _await(lambda: httpx.get(f"{address}{until}").status_code == 200)
         yield address
 
 
