@@ -210,7 +210,10 @@ def _held_out(how: str) -> Callable[[DataSet, list[Row]], Judged]:
             data.plan.but(full_folds=how == FULL),
             build=lambda: lesson.build(data.home, data.plan, data.labels, threads=threads),
         )
-        return held_out.ids, held_out.probabilities, held_out.votes
+        pool = [row for row in rows if row.split != "test"]
+        labels = snapshots.places(pool, data.labels)
+        votes = held_out.neighbours.votes(labels, len(data.labels))
+        return held_out.ids, held_out.probabilities, votes
 
     return judge
 
@@ -242,7 +245,7 @@ def _by_one(data: DataSet, learned: list[Row], judged: list[Row]) -> Judged:
     with torch.inference_mode():
         probabilities = softmax(net.head(torch.from_numpy(made)).numpy())
     labels = snapshots.places(learned, data.labels)
-    votes = orders.nearest(made, known, labels, len(data.labels))
+    votes = orders.nearest(made, known).votes(labels, len(data.labels))
     return [row.id for row in judged], probabilities, votes
 
 

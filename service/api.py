@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service import (
     archives,
+    evidence,
     explanations,
     login,
     models,
@@ -28,7 +29,16 @@ def build() -> FastAPI:
         responses=problems.DECLARED,
     )
     problems.install(api)
-    for part in (predictions, explanations, archives, samples, review, retraining, models):
+    for part in (
+        predictions,
+        explanations,
+        archives,
+        samples,
+        evidence,
+        review,
+        retraining,
+        models,
+    ):
         api.include_router(part.router)
     api.include_router(review.pages)
     api.include_router(login.router)

@@ -10,6 +10,7 @@ from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
 from service.bodies import Bodies
 from service.cache import Cache
+from service.newcomers import Newcomers
 from service.shadow import Shadow
 from service.swap import Swap
 from toploss.home import Home
@@ -24,6 +25,7 @@ class Desk:
     batcher: Batcher  # predictions in flight
     cache: Cache  # answers once given
     shadow: Shadow  # the candidate beside it
+    newcomers: Newcomers  # samples that it scores as they come
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
     bodies: Bodies  # of requests under way, in memory
@@ -43,9 +45,11 @@ class Desk:
             timeout_s=settings.timeout_s,
         )
         shadow = Shadow(home, batcher)
+        swap = Swap(home, also=shadow.look)
         return cls(
             home=home,
-            swap=Swap(home, also=shadow.look),
+            swap=swap,
+            newcomers=Newcomers(home, swap),
             batcher=batcher,
             cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,
@@ -61,6 +65,7 @@ class Desk:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
         self.shadow.stop()
+        self.newcomers.stop()
         self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()

@@ -43,15 +43,17 @@ async def explain(request: Request, desk: OurDesk, label: Label = None) -> Respo
     answer = await while_connected(request, desk.batcher.ask(data, serving))
     wanted = label or answer.guesses[0].label
     async with desk.explaining:
-        png = await asyncio.to_thread(_drawn, serving, data, wanted, desk.home.limits)
+        place = serving.labels.index(wanted)
+        png = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
     headers = {"X-Model-Version": serving.version, "X-Label": quote(wanted)}
     return Response(png, media_type="image/png", headers=headers)
 
 
-def _drawn(serving: Serving, data: bytes, label: str, limits: Limits) -> bytes:
+def drawn(serving: Serving, data: bytes, place: int, limits: Limits) -> bytes:
+    """The image as PNG, with what speaks for one of the version's outputs laid over it."""
     _, picture = read(data, limits)
     pooled, feature_map = serving.engine.seen(squared(picture, serving.size)[None])
-    shares = heatmap.heat(serving.head, pooled, feature_map, serving.labels.index(label))
+    shares = heatmap.heat(serving.head, pooled, feature_map, place)
     out = io.BytesIO()
     heatmap.laid_over(picture, shares).save(out, "PNG")
     return out.getvalue()

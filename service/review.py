@@ -2,11 +2,12 @@
 
 import csv
 import io
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
@@ -17,9 +18,10 @@ from service.paging import Cursor, Limit
 from service.samples import OR_CSV, Format, csv_file, paths
 from toploss import classes, decisions, losses, trail
 from toploss.decisions import Decision
-from toploss.errors import BadInput, ToplossError
+from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.losses import Filter, Item, Place
+from toploss.orders import Order
 
 router = APIRouter(prefix="/v1", tags=["review"])
 pages = APIRouter(include_in_schema=True, tags=["pages"])
@@ -32,6 +34,8 @@ STRICT = (
 )
 
 Split = Literal["train", "valid", "test"]
+Label = Annotated[str | None, Query(max_length=200)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 LONGEST_KEY = 200  # the column's width
 IdempotencyKey = Annotated[
     str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY)
@@ -49,10 +53,14 @@ class Listing(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    order: str = "loss"
-    label: str | None = None
-    predicted: str | None = None
+    order: Order = Order.LOSS
+    label: str | None = Field(default=None, max_length=200)
+    predicted: str | None = Field(default=None, max_length=200)
     split: Split | None = None
+    text: Text | None = None
+
+    def filter(self) -> Filter:
+        return Filter(**self.model_dump(exclude={"order"}))
 
 
 class OneDecision(BaseModel):
@@ -88,24 +96,41 @@ class SeveralDecisions(BaseModel):
 @router.get("/top-losses", summary="What the model was most wrong about, worst first")
 def top_losses(
     home: OurHome,
-    order: Annotated[str, Query(max_length=40, description="loss")] = "loss",
-    label: Annotated[str | None, Query(description="today's")] = None,
-    predicted: str | None = None,
-    split: Annotated[Split | None, Query(description="without it, test is left out")] = None,
+    order: Annotated[Order, Query(description="what puts a sample first")] = Order.LOSS,
+    label: Annotated[str | None, Query(max_length=200, description="today's")] = None,
+    predicted: Label = None,
+    split: Annotated[Split | None, Query(description="test has no such list")] = None,
+    text: Annotated[
+        Text | None, Query(description="what the file's name, or the sample's id, begins with")
+    ] = None,
     state: losses.ReviewState = "pending",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
-    """Held-out losses of production's version, else of the newest."""
-    _check_order(order)
+    """Held-out losses of production's version, else of the newest. `total` is null where too many
+    names begin like the text to be counted."""
     after = None
     if (place := paging.decode(cursor, float, int, int)) is not None:
-        after = Place(loss=place[0], seq=place[1], rank=place[2])
-    which = Filter(label=label, predicted=predicted, split=split, state=state)
-    items, total, model = losses.top(home, which, limit=limit + 1, after=after)
-    page = paging.page(items, limit, lambda item: (item.loss, item.seq, item.rank))
+        after = Place(score=place[0], seq=place[1], rank=place[2])
+    which = Filter(label=label, predicted=predicted, split=split, text=text, state=state)
+    found = losses.top(home, which, order=order, limit=limit + 1, after=after)
+    page = paging.page(found.items, limit, lambda item: (item.score, item.seq, item.rank))
     page["items"] = [_shown(item) for item in page["items"]]
-    return {**page, "total": total, "model": model}
+    return {**page, "total": found.total, "model": found.version}
+
+
+@router.get("/top-losses/pairs", summary="Which classes are taken for which, most often first")
+def pairs(
+    home: OurHome,
+    label: Annotated[str | None, Query(max_length=200, description="today's")] = None,
+    predicted: Label = None,
+    split: Split | None = None,
+    state: losses.ReviewState = "pending",
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """Of the list's samples that were given one label and predicted to have another."""
+    which = Filter(label=label, predicted=predicted, split=split, state=state)
+    return {"items": [asdict(pair) for pair in losses.pairs(home, which, limit=limit)]}
 
 
 @router.post("/decisions", summary="Say what a sample is", status_code=201)
@@ -118,7 +143,6 @@ def decide(
     """409 when the sample has changed since `revision`, with its present state. The same
     Idempotency-Key again gives the same answer and records nothing."""
     listing = body.list or Listing()
-    _check_order(listing.order)
     _check_labels(home, listing)  # now: once it is recorded, nothing may go wrong
     decided = decisions.decide(
         home,
@@ -208,9 +232,8 @@ class Assets(StaticFiles):
 
 
 def _next(home: Home, listing: Listing) -> dict[str, Any] | None:
-    which = Filter(label=listing.label, predicted=listing.predicted, split=listing.split)
-    items, _, _ = losses.top(home, which, limit=1)
-    return _shown(items[0]) if items else None
+    page = losses.top(home, listing.filter(), order=listing.order, limit=1)
+    return _shown(page.items[0]) if page.items else None
 
 
 def _shown(item: Item) -> dict[str, Any]:
@@ -222,11 +245,6 @@ def _check_labels(home: Home, listing: Listing) -> None:
         known = classes.load(connection)
     for label in filter(None, (listing.label, listing.predicted)):
         known.id_of(label)
-
-
-def _check_order(order: str) -> None:
-    if order != "loss":
-        raise BadInput(f"order {order[:40]!r} is not built yet; send `loss` or leave it out")
 
 
 def _as_csv(events: list[dict[str, Any]]) -> str:

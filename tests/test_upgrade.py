@@ -10,6 +10,7 @@ from sqlalchemy import select
 from toploss import classes, decisions, duplicates, losses, models, policy, runs, snapshots, trail
 from toploss.decisions import Standing
 from toploss.home import Home
+from toploss.orders import Order
 from toploss.schema import REVISION, likenesses, sample_events, samples
 from toploss.schema import classes as class_table
 
@@ -63,9 +64,10 @@ def test_nothing_is_lost(upgraded: Home) -> None:
 
 
 def test_work_goes_on(upgraded: Home) -> None:
-    items, total, _ = losses.top(upgraded)
-    assert total == len(items) > 0
-    first = items[0]
+    for order in Order:
+        page = losses.top(upgraded, order=order)
+        assert page.total == len(page.items) > 0
+    first = losses.top(upgraded).items[0]
     again = decisions.decide(upgraded, first.id, "confirm", revision=first.revision, actor="ann")
     assert again.revision == first.revision + 1
     lease = runs.claim(upgraded, owner="host:1:1.00")

@@ -7,7 +7,7 @@ import numpy as np
 
 from toploss import novelty
 from toploss.artifact import FEATURES, Loaded
-from toploss.engine import Outputs, softmax
+from toploss.engine import Outputs, Probabilities, softmax
 from toploss.novelty import Bank
 
 
@@ -52,9 +52,13 @@ class Reader:
             novel_above=float(manifest["novelty"]["threshold"]) if known else float("inf"),
         )
 
+    def shares(self, outputs: Outputs) -> Probabilities:
+        """Calibrated: (n, classes), rows sum to 1."""
+        return softmax(outputs.logits / np.float32(self.temperature))
+
     def read(self, outputs: Outputs) -> list[Answer]:
         """An answer for each row."""
-        shares = softmax(outputs.logits / np.float32(self.temperature))
+        shares = self.shares(outputs)
         orders = np.argsort(-shares, axis=1, kind="stable")
         unlike: list[float] | list[None] = [None] * len(shares)
         if self.bank is not None:

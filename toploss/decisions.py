@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, select
+from sqlalchemy.exc import IntegrityError
 
-from toploss import classes, losses
+from toploss import classes, losses, scoring
 from toploss.errors import BadInput, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
@@ -167,10 +168,13 @@ def decide_all(
     with home.db.write() as connection:
         known = classes.load(connection)
         for decision in decisions:
-            try:  # what is raised is raised before anything of this one is written
-                answers.append(_decide(connection, known, decision, actor))
+            try:
+                with connection.begin_nested():
+                    answers.append(_decide(connection, known, decision, actor))
             except ToplossError as exc:
                 answers.append(exc)
+            except IntegrityError:  # by somebody who was a moment faster
+                answers.append(_used(decision, None))
     return answers
 
 
@@ -190,9 +194,17 @@ def _decide(
     request = hashlib.sha256(
         json.dumps([sample_id, action, label, decision.revision, actor]).encode()
     ).hexdigest()
-    if decision.key is not None and (given := _answered(connection, decision.key, request)):
+    row = _locked(connection, samples.c.id == sample_id)  # whoever decides on it as well, waits
+    if decision.key is not None and (given := _answered(connection, decision, request)):
         return given
-    row = _fresh(connection, sample_id, decision.revision, known)
+    if row is None:
+        raise NotFound(f"there is no sample {sample_id!r}; GET /v1/top-losses lists some")
+    if row.revision != decision.revision:
+        raise Stale(
+            f"sample {sample_id} is at revision {row.revision}, not at {decision.revision}; "
+            "look at its present state and decide again",
+            present=present(row, known),
+        )
     class_id = known.id_of(label) if label is not None else None
     event_id, revision = new_id(), decision.revision + 1
     standing = apply(Standing.of(row), kind, class_id=class_id, event_id=event_id)
@@ -205,7 +217,7 @@ def _decide(
         actor=actor,
         class_id=standing.class_id,
         event_id=event_id,
-        evidence=losses.evidence(connection, row.seq, known),
+        evidence=losses.seen(connection, row.seq, standing.class_id, known),
     )
     decided = Decided(id=event_id, sample=sample_id, revision=revision)
     if decision.key is not None:
@@ -233,12 +245,16 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         ).first()
         if event is None:
             raise NotFound(f"there is no decision {decision_id!r}; GET /v1/decisions lists them")
+        row = _locked(connection, samples.c.id == event.sample_id)
+        assert row is not None
         again = connection.execute(
-            select(sample_events).where(sample_events.c.undoes == decision_id)
+            select(sample_events).where(
+                (sample_events.c.sample_id == event.sample_id)
+                & (sample_events.c.undoes == decision_id)
+            )
         ).first()
         if again is not None:
             return Decided(id=again.id, sample=again.sample_id, revision=again.revision)
-        row = connection.execute(select(samples).where(samples.c.id == event.sample_id)).one()
         known = classes.load(connection)
         if row.decision_id != decision_id:
             raise Stale(
@@ -313,8 +329,14 @@ def append(
         .values(**standing.columns(), revision=revision, changed=learned != row.settled_class_id),
         {"at_seq": row.seq},
     )
-    if standing.class_id != row.class_id:
-        losses.rescore(connection, row.seq, standing.class_id)
+    if (standing.class_id, standing.decision_id) != (row.class_id, row.decision_id):
+        scoring.follow(
+            connection,
+            row.seq,
+            standing.class_id,
+            decided=standing.decision is not None,
+            relabelled=standing.class_id != row.class_id,
+        )
 
 
 def record_event(
@@ -347,29 +369,23 @@ def record_event(
     )
 
 
-def _fresh(
-    connection: Connection, sample_id: str, revision: int, known: classes.Classes
-) -> Row[Any]:
-    row = connection.execute(select(samples).where(samples.c.id == sample_id)).first()
-    if row is None:
-        raise NotFound(f"there is no sample {sample_id!r}; GET /v1/top-losses lists some")
-    if row.revision != revision:
-        raise Stale(
-            f"sample {sample_id} is at revision {row.revision}, not at {revision}; "
-            "look at its present state and decide again",
-            present=present(row, known),
-        )
-    return row
+def _locked(connection: Connection, which: ColumnElement[bool]) -> Row[Any] | None:
+    """A sample's row, which nobody else may change before this transaction ends."""
+    return connection.execute(select(samples).where(which).with_for_update()).first()
 
 
-def _answered(connection: Connection, key: str, request: str) -> Decided | None:
-    row = connection.execute(select(idempotency).where(idempotency.c.key == key)).first()
+def _answered(connection: Connection, decision: Decision, request: str) -> Decided | None:
+    row = connection.execute(select(idempotency).where(idempotency.c.key == decision.key)).first()
     if row is None:
         return None
     if row.request_hash != request:
-        raise Stale(
-            f"the Idempotency-Key {key!r} was used for another decision; "
-            "send a new key with a new one",
-            present=row.answer,
-        )
+        raise _used(decision, row.answer)
     return Decided(**row.answer)
+
+
+def _used(decision: Decision, answer: dict[str, Any] | None) -> Stale:
+    return Stale(
+        f"the Idempotency-Key {decision.key!r} was used for another decision; "
+        "send a new key with a new one",
+        present=answer,
+    )

@@ -1,19 +1,33 @@
-"""Held-out losses, and the list of the samples that the model was most wrong about."""
+"""The review list: what the model was most wrong about, held out, the most suspicious first.
 
-from collections.abc import Iterable, Sequence
+Pages are read from an index, by where the page before has ended: a page of a million samples costs
+what one of a thousand costs. How many there are is counted as they change (`toploss.tally`).
+"""
+
+import heapq
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
 
-from toploss import classes, models
+from toploss import classes, models, orders, scoring, tally
+from toploss.classes import Classes
 from toploss.home import Home
-from toploss.schema import classes as class_table
-from toploss.schema import samples, scores, versions
+from toploss.orders import Order
+from toploss.schema import samples, scores, tallies, versions
+from toploss.scoring import COLUMNS, Listed, Source, Space
 
 ReviewState = Literal["pending", "decided", "all"]
+
+# Up to so many samples that fit a filter are fetched and sorted; more are met soon enough by
+# walking down the whole list.
+FEW = 20_000
+FEW_NAMES = 5_000
+LAST_CHARACTER = "\U0010ffff"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +36,9 @@ class Filter:
 
     label: str | None = None  # today's
     predicted: str | None = None
-    split: str | None = None  # None: train and valid
+    split: str | None = None  # train or valid; None: both
     state: ReviewState = "pending"
+    text: str | None = None  # what the file's name begins with, or the id with six digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +46,22 @@ class Item:
     """A sample in the review list."""
 
     id: str
+    name: str  # of the file, as it came
     rank: int  # place in the list that was asked for, from 1
     label: str  # today's
     predicted: str
     confidence: float  # probability of the predicted class
     loss: float  # −log probability of today's label in nats; higher is more suspicious
     score: float  # what the list is ordered by, highest first
+    source: Source  # who scored it
     fold: int | None
-    held_out: bool  # the model that gave the loss did not learn from the sample
+    held_out: bool  # always: the model that gave the loss did not learn from the sample
     split: str
     state: str  # pending, decided
     decision: str | None  # the one that stands
+    returned: bool  # decided once; since then the evidence against that has grown
     revision: int
-    seq: int  # order of arrival; ties are broken by it
+    seq: int  # order of arrival; of equal scores the newest comes first
 
     def as_json(self) -> dict[str, Any]:
         shown = asdict(self)
@@ -55,128 +73,78 @@ class Item:
 class Place:
     """Where a page of the list begins: after this item."""
 
-    loss: float
+    score: float
     seq: int
     rank: int
 
 
-def keep(
-    connection: Connection,
-    version: str,
-    sample_ids: Sequence[str],
-    probabilities: npt.NDArray[np.float32],
-    *,
-    held_out: bool = True,
-    folds: Sequence[int] | None = None,
-) -> None:
-    """Record a version's probabilities for samples, with the loss under today's labels.
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A part of the list."""
 
-    Samples whose label is no class of the version are left out: they stay unscored.
-
-    Args:
-        probabilities: float32, (n, classes of the version), rows sum to 1.
-        folds: the one that each sample was held out in; None: it was so as one of a split.
-    """
-    class_ids = _class_ids(connection, version)
-    found = {
-        row.id: row
-        for chunk in _chunks(sample_ids, 500)
-        for row in connection.execute(
-            select(samples.c.id, samples.c.seq, samples.c.class_id).where(samples.c.id.in_(chunk))
-        )
-    }
-    rows = []
-    which = [None] * len(sample_ids) if folds is None else [int(fold) for fold in folds]
-    for sample_id, p, fold in zip(sample_ids, probabilities, which, strict=True):
-        sample = found[sample_id]
-        if sample.class_id not in class_ids:
-            continue
-        rows.append(
-            {
-                "version": version,
-                "sample_seq": sample.seq,
-                **_scored(p, class_ids, sample.class_id),
-                "probabilities": p.astype("<f4").tobytes(),
-                "fold": fold,
-                "held_out": held_out,
-            }
-        )
-    if rows:
-        connection.execute(scores.insert(), rows)
+    items: tuple[Item, ...]
+    total: int | None  # samples of the whole list; None: too many begin like the text to be counted
+    version: str | None  # whose losses these are; None: nothing has been trained
 
 
-def rescore(connection: Connection, sample_seq: int, class_id: int) -> None:
-    """A sample has another label: its losses under every version that knows the class follow.
-    Under the others it is unscored, until its label is one of theirs again."""
-    for row in connection.execute(select(scores).where(scores.c.sample_seq == sample_seq)).all():
-        _rescore(connection, row, _class_ids(connection, row.version), class_id)
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What was given as one class and predicted as another."""
 
-
-def follow_merge(connection: Connection, kept: int) -> None:
-    """Another class has become one with `kept`: so do their probabilities, in every version that
-    knew either."""
-    for (version,) in connection.execute(select(versions.c.name)).all():
-        today = _class_ids(connection, version)
-        if kept not in today:
-            continue
-        query = select(scores, samples.c.class_id).where(scores.c.version == version)
-        for row in connection.execute(
-            query.join(samples, samples.c.seq == scores.c.sample_seq)
-        ).all():
-            _rescore(connection, row, today, row.class_id)
+    label: str
+    predicted: str
+    samples: int
 
 
 def top(
-    home: Home, which: Filter | None = None, *, limit: int = 50, after: Place | None = None
-) -> tuple[list[Item], int, str | None]:
-    """A page of the review list: highest held-out loss first.
+    home: Home,
+    which: Filter | None = None,
+    *,
+    order: Order = Order.LOSS,
+    limit: int = 50,
+    after: Place | None = None,
+) -> Page:
+    """A page of the list of production's version, else of the newest.
 
-    Returns:
-        The items; how many the whole list has; the version whose losses these are (production's,
-        else the newest; None when nothing has been trained).
+    Raises:
+        UnknownLabel: the filter names no class.
+    """
+    which = which or Filter()
+    with home.db.read() as connection:
+        known = classes.load(connection)
+        version, row = scoring_now(connection)
+        wanted = _Wanted.of(which, known)
+        if row is None:
+            return Page(items=(), total=0, version=version)
+        total = _total(connection, row.id, wanted)
+        found = _places(connection, row.id, wanted, COLUMNS[order], total, limit, after)
+        first = (after.rank if after else 0) + 1
+        items = _items(connection, row.id, [seq for _, seq in found], known, order, first)
+        return Page(items=items, total=total, version=version)
+
+
+def pairs(home: Home, which: Filter | None = None, *, limit: int = 100) -> list[Pair]:
+    """Given and predicted classes that differ, with how many samples are so, most first.
 
     Raises:
         UnknownLabel: the filter names no class.
     """
     with home.db.read() as connection:
-        version = scoring_version(connection)
-        if version is None:
-            return [], 0, None
         known = classes.load(connection)
-        where = _is_scored(connection, version) & _where(which or Filter(), known)
-        source = scores.join(samples, samples.c.seq == scores.c.sample_seq)
-        total = connection.execute(select(func.count()).select_from(source).where(where)).scalar()
-        query = select(scores, samples).select_from(source).where(where)
-        if after is not None:
-            query = query.where(
-                or_(
-                    scores.c.loss < after.loss,
-                    and_(scores.c.loss == after.loss, scores.c.sample_seq > after.seq),
-                )
-            )
-        query = query.order_by(scores.c.loss.desc(), scores.c.sample_seq).limit(limit)
-        first = (after.rank if after else 0) + 1
-        rows = connection.execute(query).all()
-        items = [
-            Item(
-                id=row.id,
-                rank=rank,
-                label=known.names[row.class_id],
-                predicted=known.names[row.predicted_class_id],
-                confidence=row.confidence,
-                loss=row.loss,
-                score=row.loss,
-                fold=row.fold,
-                held_out=row.held_out,
-                split=row.split,
-                state="decided" if row.decision else "pending",
-                decision=row.decision,
-                revision=row.revision,
-                seq=row.seq,
-            )
-            for rank, row in enumerate(rows, start=first)
-        ]
-        return items, int(total or 0), version
+        wanted = _Wanted.of(which or Filter(), known)
+        _, row = scoring_now(connection)
+        if row is None:
+            return []
+        apart = tallies.c.class_id != tallies.c.predicted_class_id
+        found = tally.pairs(connection, wanted.counted(row.id) & apart, limit)
+    return [
+        Pair(
+            label=known.names[pair.class_id],
+            predicted=known.names[pair.predicted_class_id],
+            samples=pair.samples,
+        )
+        for pair in found
+    ]
 
 
 def scoring_version(connection: Connection) -> str | None:
@@ -190,88 +158,201 @@ def scoring_version(connection: Connection) -> str | None:
     return None if newest is None else str(newest)
 
 
-def evidence(
-    connection: Connection, sample_seq: int, known: classes.Classes
-) -> dict[str, Any] | None:
-    """What the list showed of a sample: version, loss, prediction; None when it was not scored."""
+def scoring_now(connection: Connection) -> tuple[str | None, Row[Any] | None]:
+    """The version whose losses are reviewed, and what it says of the pool, if it was asked."""
     version = scoring_version(connection)
-    if version is None:
+    return version, None if version is None else scoring.scoring_of(connection, version)
+
+
+def score_of(connection: Connection, sample_seq: int) -> tuple[str | None, Row[Any] | None]:
+    """The version whose list it is, and its row of a sample that is in the list."""
+    version, scored = scoring_now(connection)
+    if scored is None:
+        return version, None
+    where = (scores.c.scoring == scored.id) & (scores.c.sample_seq == sample_seq)
+    row = connection.execute(select(scores).where(where, scores.c.listed != Listed.OUT)).first()
+    return version, row
+
+
+def seen(
+    connection: Connection, sample_seq: int, class_id: int, known: Classes
+) -> dict[str, Any] | None:
+    """What the list showed of a sample when it was decided, for the trail; None when it did not.
+
+    Args:
+        class_id: what it is decided to be; `loss_after` is the loss under that label, where the
+            version knows it.
+    """
+    version, row = score_of(connection, sample_seq)
+    if version is None or row is None:
         return None
-    row = connection.execute(
-        select(scores)
-        .join(samples, samples.c.seq == scores.c.sample_seq)
-        .where((scores.c.sample_seq == sample_seq) & _is_scored(connection, version))
-    ).first()
-    if row is None:
-        return None
-    return {
+    told = {
         "version": version,
         "loss": row.loss,
         "predicted": known.names[row.predicted_class_id],
         "confidence": row.confidence,
     }
+    space = Space.of(connection, version)
+    if class_id in space.place:
+        shares = space.merged(np.frombuffer(row.probabilities, "<f4")[None])
+        told["loss_after"] = float(orders.loss(shares, np.array([space.place[class_id]]))[0])
+    return told
 
 
-def nats(probability: float) -> float:
-    """−log of a probability; a probability that rounded to 0 counts as float32's smallest."""
-    # Sums of probabilities round to more than 1.
-    return float(-np.log(min(max(probability, float(np.finfo(np.float32).tiny)), 1.0)))
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A filter in the words of the tables."""
 
+    listed: tuple[int, ...]
+    class_id: int | None
+    predicted_class_id: int | None
+    split: str | None
+    text: str | None
 
-def _is_scored(connection: Connection, version: str) -> ColumnElement[bool]:
-    """The version knows the sample's label of today."""
-    known = samples.c.class_id.in_(_class_ids(connection, version))
-    return and_(scores.c.version == version, known)
-
-
-def _where(which: Filter, known: classes.Classes) -> ColumnElement[bool]:
-    conditions = [
-        samples.c.split != "test" if which.split is None else samples.c.split == which.split
-    ]
-    if which.label is not None:
-        conditions.append(samples.c.class_id == known.id_of(which.label))
-    if which.predicted is not None:
-        conditions.append(scores.c.predicted_class_id == known.id_of(which.predicted))
-    if which.state == "pending":
-        conditions.append(samples.c.decision.is_(None))
-    elif which.state == "decided":
-        conditions.append(samples.c.decision.is_not(None))
-    return and_(*conditions)
-
-
-def _class_ids(connection: Connection, version: str) -> list[int]:
-    """Of each output of the version, the class it stands for today: merged ones stand for one."""
-    found = connection.execute(select(versions.c.class_ids).where(versions.c.name == version))
-    gone = connection.execute(select(class_table).where(class_table.c.merged_into.is_not(None)))
-    merged = {row.id: row.merged_into for row in gone}
-    return [merged.get(class_id, class_id) for class_id in found.scalar_one()]
-
-
-def _scored(
-    p: npt.NDArray[np.float32], class_ids: Sequence[int], class_id: int
-) -> dict[str, float | int]:
-    """Prediction and loss under a label, from probabilities in the order of `class_ids`."""
-    shares: dict[int, float] = {}
-    for known, share in zip(class_ids, p.tolist(), strict=True):
-        shares[known] = shares.get(known, 0.0) + share
-    best = max(shares, key=lambda known: shares[known])
-    return {
-        "predicted_class_id": best,
-        "confidence": min(shares[best], 1.0),
-        "loss": nats(shares[class_id]),
-    }
-
-
-def _rescore(
-    connection: Connection, row: Row[Any], class_ids: Sequence[int], class_id: int
-) -> None:
-    if class_id in class_ids:
-        connection.execute(
-            scores.update()
-            .where((scores.c.version == row.version) & (scores.c.sample_seq == row.sample_seq))
-            .values(_scored(np.frombuffer(row.probabilities, "<f4"), class_ids, class_id))
+    @classmethod
+    def of(cls, which: Filter, known: Classes) -> "_Wanted":
+        listed = {
+            "pending": (Listed.PENDING,),
+            "decided": (Listed.DECIDED,),
+            "all": (Listed.PENDING, Listed.DECIDED),
+        }
+        return cls(
+            listed=tuple(map(int, listed[which.state])),
+            class_id=None if which.label is None else known.id_of(which.label),
+            predicted_class_id=None if which.predicted is None else known.id_of(which.predicted),
+            split=which.split,
+            text=which.text or None,
         )
 
+    def counted(self, scoring_id: int) -> ColumnElement[bool]:
+        """The cells of the tally that fit; the text is not among what is tallied."""
+        this = tallies.c.scoring == scoring_id, tallies.c.listed.in_(self.listed)
+        return and_(*this, *(tallies.c[name] == value for name, value in self.kinds().items()))
 
-def _chunks(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+    def kinds(self) -> dict[str, Any]:
+        """By column, what it has to be."""
+        kinds = {name: getattr(self, name) for name in ("class_id", "predicted_class_id", "split")}
+        return {name: value for name, value in kinds.items() if value is not None}
+
+    def named(self) -> ColumnElement[bool]:
+        """Samples whose name or id begins with the text."""
+        assert self.text is not None
+        last = self.text + LAST_CHARACTER
+        beginnings = [samples.c.name.between(self.text, last)]
+        if re.fullmatch("[0-9a-f]{6,64}", self.text):
+            beginnings.append(samples.c.id.between(self.text, self.text + "g"))
+        return or_(*beginnings)
+
+
+def _total(connection: Connection, scoring_id: int, wanted: _Wanted) -> int | None:
+    if wanted.text is None:
+        return tally.total(connection, wanted.counted(scoring_id))
+    if _many_named(connection, wanted):
+        return None
+    found = (_few(scoring_id, wanted, scores.c.loss + 0, listed) for listed in wanted.listed)
+    return sum(len(connection.execute(query).all()) for query in found)
+
+
+def _many_named(connection: Connection, wanted: _Wanted) -> bool:
+    query = select(samples.c.seq).where(wanted.named()).limit(FEW_NAMES + 1)
+    return len(connection.execute(query).all()) > FEW_NAMES
+
+
+def _places(
+    connection: Connection,
+    scoring_id: int,
+    wanted: _Wanted,
+    column: ColumnElement[float],
+    total: int | None,
+    limit: int,
+    after: Place | None,
+) -> list[tuple[float, int]]:
+    """Score and sequence number of a page's samples, in order."""
+    few = total is not None and total <= FEW
+    narrow = wanted.text or wanted.kinds().keys() - {"split"}
+    streams = []
+    for listed in wanted.listed:  # each lies in order in the index; both together do not
+        if few and narrow:
+            value = column + 0  # in no index: what fits is fetched by what it fits, and sorted
+            query = _few(scoring_id, wanted, value, listed)
+        else:
+            value = column
+            query = _walk(scoring_id, wanted, value, listed)
+        if after is not None:
+            further = or_(value < after.score, scores.c.sample_seq < after.seq)
+            query = query.where(value <= after.score, further)
+        query = query.order_by(value.desc(), scores.c.sample_seq.desc()).limit(limit)
+        streams.append([(row.score, row.sample_seq) for row in connection.execute(query)])
+    merged = heapq.merge(*streams, reverse=True)
+    return list(islice(merged, limit))
+
+
+def _walk(
+    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int
+) -> Select[tuple[float, int]]:
+    """Down the index of the order. What is written as a sum is looked for in no other index."""
+    query = select(value.label("score"), scores.c.sample_seq).where(
+        scores.c.scoring == scoring_id, scores.c.listed == listed
+    )
+    kinds = wanted.kinds()
+    if (split := kinds.pop("split", None)) is not None:
+        query = query.where(scores.c.split == split)
+    query = query.where(*(scores.c[name] + 0 == class_id for name, class_id in kinds.items()))
+    if wanted.text is not None:
+        this = samples.c.seq == scores.c.sample_seq
+        query = query.where(select(samples.c.seq).where(this, wanted.named()).exists())
+    return query
+
+
+def _few(
+    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int
+) -> Select[tuple[float, int]]:
+    """By name, or by the index of the classes."""
+    query = select(value.label("score"), scores.c.sample_seq)
+    if wanted.text is not None:
+        named = select(samples.c.seq).where(wanted.named())
+        # A sum again: the name alone shall lead there.
+        query = query.where(scores.c.sample_seq.in_(named), scores.c.listed + 0 == listed)
+    else:
+        query = query.where(scores.c.listed == listed)
+    kinds = (scores.c[name] == value for name, value in wanted.kinds().items())
+    return query.where(scores.c.scoring == scoring_id, *kinds)
+
+
+def _items(
+    connection: Connection,
+    scoring_id: int,
+    seqs: Sequence[int],
+    known: Classes,
+    order: Order,
+    first: int,
+) -> tuple[Item, ...]:
+    query = (
+        select(scores, samples)
+        .join(samples, samples.c.seq == scores.c.sample_seq)
+        .where(scores.c.scoring == scoring_id, scores.c.sample_seq.in_(seqs))
+    )
+    rows = {row.sample_seq: row for row in connection.execute(query)}
+    return tuple(_item(rows[seq], known, order, rank) for rank, seq in enumerate(seqs, start=first))
+
+
+def _item(row: Row[Any], known: Classes, order: Order, rank: int) -> Item:
+    return Item(
+        id=row.id,
+        name=row.name,
+        rank=rank,
+        label=known.names[row.class_id],
+        predicted=known.names[row.predicted_class_id],
+        confidence=row.confidence,
+        loss=row.loss,
+        score=getattr(row, COLUMNS[order].name),
+        source=Source(row.source),
+        fold=row.fold,
+        held_out=True,
+        split=row.split,
+        state="pending" if row.listed == Listed.PENDING else "decided",
+        decision=row.decision,
+        returned=row.returned,
+        revision=row.revision,
+        seq=row.seq,
+    )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import case, null
 
-from toploss import classes, losses
+from toploss import classes, scoring
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.quarantine import TAKES_PART
@@ -38,6 +38,6 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
                 ),
             )
         ).rowcount
-        losses.follow_merge(connection, kept)
+        scoring.follow_merge(connection, kept)
         classes.record(connection, gone, "merge", source, target, actor)
         return int(moved)

@@ -4,6 +4,7 @@ Plain functions of arrays; what they are given must be held out, or memorised er
 number is finite, whatever the probabilities, and also where a class has no sample.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -14,6 +15,8 @@ Labels = npt.NDArray[np.intp]  # (n,), the given labels as places among the clas
 Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 
 NEAREST = 20  # neighbours that vote
+LEAST_VOTE = 1e-6  # of one that lies on the other side
+KNOTS = 1025  # of a `Scale`
 LOWEST = np.finfo(np.float32).tiny  # what a probability that rounded to 0 counts as
 
 
@@ -33,22 +36,32 @@ def loss(probabilities: Probabilities, labels: Labels) -> Scores:
     return nats
 
 
-def margin(probabilities: Probabilities, labels: Labels) -> Scores:
-    """How far another class stands above the given one, −2 to 2, once each has paid its threshold.
-
-    A class's threshold is its mean probability over the samples that carry its label, so that one
-    which the model is shy of is not suspected as a whole. (Northcutt, Jiang and Chuang, "Confident
-    Learning", JAIR 2021; the adjustment is cleanlab's.) A class without samples pays 1, and so
-    stands above no other.
-    """
+def thresholds(probabilities: Probabilities, labels: Labels) -> Scores:
+    """What each class asks of a sample before it is called one of it, (classes,), 0 to 1: its mean
+    probability over the samples that carry its label. A class without samples asks for 1."""
     own = _own(probabilities, labels)
     classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
     sums = np.bincount(labels, weights=own, minlength=classes)
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
-    others = probabilities - thresholds
-    others[np.arange(len(labels)), labels] = -np.inf
-    above: Scores = others.max(axis=1, initial=-1.0) - (own - thresholds[labels])
+    asked: Scores = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
+    return asked
+
+
+def margin(probabilities: Probabilities, labels: Labels, asked: Scores | None = None) -> Scores:
+    """How far another class stands above the given one, −2 to 2, once each has paid its threshold,
+    so that a class which the model is shy of is not suspected as a whole. (Northcutt, Jiang and
+    Chuang, "Confident Learning", JAIR 2021; the adjustment is cleanlab's.)
+
+    Args:
+        asked: the `thresholds`, where these samples are not all that there are.
+    """
+    if asked is None:
+        asked = thresholds(probabilities, labels)
+    others = probabilities - asked
+    given = np.arange(len(labels)), labels
+    own = others[given].copy()
+    others[given] = -np.inf
+    above: Scores = others.max(axis=1, initial=-1.0) - own
     return above
 
 
@@ -56,6 +69,35 @@ def combined(*scores: Scores) -> Scores:
     """Mean rank over several orders, above 0 to 1; equal scores share the mean of their ranks."""
     mean: Scores = np.mean([_ranks(each) for each in scores], axis=0)
     return mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What a pool says of one sample's numbers: where among its own they stand. With it a sample
+    that comes later, or gets another label, is scored as if it had been there."""
+
+    thresholds: Scores  # (classes,), of `thresholds`
+    knots: tuple[Scores, Scores]  # the pool's quantiles of loss and margin, evenly from 0 to 1
+
+    @classmethod
+    def of(cls, probabilities: Probabilities, labels: Labels) -> "Scale":
+        asked = thresholds(probabilities, labels)
+        if not len(labels):  # nothing to compare with
+            return cls(thresholds=asked, knots=(np.zeros(KNOTS), np.zeros(KNOTS)))
+        shares = np.linspace(0, 1, KNOTS)
+        pool = loss(probabilities, labels), margin(probabilities, labels, asked)
+        by_loss, by_margin = (np.quantile(each, shares) for each in pool)
+        return cls(thresholds=asked, knots=(by_loss, by_margin))
+
+    def combined(self, loss: Scores, margin: Scores) -> Scores:
+        """As the function of this name, up to the distance of two knots."""
+        shares = np.linspace(0, 1, KNOTS)
+        ranks = [
+            np.interp(each, known, shares)
+            for known, each in zip(self.knots, (loss, margin), strict=True)
+        ]
+        mean: Scores = np.mean(ranks, axis=0)
+        return mean
 
 
 def confident_wrong(probabilities: Probabilities, labels: Labels) -> Scores:
@@ -67,44 +109,56 @@ def confident_wrong(probabilities: Probabilities, labels: Labels) -> Scores:
     return suspicion
 
 
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Of each of n samples the k nearest of those that are known, nearest first."""
+
+    places: npt.NDArray[np.intp]  # (n, k), of the known ones
+    cosines: npt.NDArray[np.float32]  # (n, k), -1 to 1
+
+    def votes(self, known_labels: Labels, classes: int) -> Probabilities:
+        """What they say a sample is: float32, (n, classes), rows sum to 1. Each votes for its label
+        with its cosine."""
+        votes = np.zeros((len(self.places), classes), np.float32)
+        rows = np.arange(len(votes))[:, None]
+        np.add.at(votes, (rows, known_labels[self.places]), np.maximum(self.cosines, LEAST_VOTE))
+        shares: Probabilities = votes / votes.sum(axis=1, keepdims=True)
+        return shares
+
+
 def neighbours(votes: Probabilities, labels: Labels) -> Scores:
     """Share of the nearest neighbours, by weight, that carry another label: 0 to 1.
 
     Args:
-        votes: of `nearest`.
+        votes: of `Neighbours`.
     """
     return 1.0 - _own(votes, labels)
 
 
 def nearest(
-    features: npt.NDArray[np.float32],
-    known: npt.NDArray[np.float32],
-    known_labels: Labels,
-    classes: int,
-    *,
-    number: int = NEAREST,
-) -> Probabilities:
-    """What the nearest known samples say a sample is: float32, (n, classes), rows sum to 1.
-
-    Nearness is the cosine of features about the known ones' mean; each of the nearest votes with
-    it. Held out only if neither a sample nor its near-duplicates are among the known ones.
+    features: npt.NDArray[np.float32], known: npt.NDArray[np.float32], *, number: int = NEAREST
+) -> Neighbours:
+    """The nearest known samples, by the cosine of features about the known ones' mean. Held out
+    only if neither a sample nor its near-duplicates are among the known ones.
 
     Args:
         features: float32, (n, f), of the samples in question.
-        known: float32, (m, f), of the samples that vote; at least one.
+        known: float32, (m, f); at least one.
     """
     number = min(number, len(known))
     centre = known.mean(axis=0)
     known = _unit(known - centre)
-    votes = np.zeros((len(features), classes), np.float32)
+    places = np.empty((len(features), number), np.intp)
+    cosines = np.empty((len(features), number), np.float32)
     for start in range(0, len(features), 1024):  # so many rows of cosines at once in memory
-        cosines = _unit(features[start : start + 1024] - centre) @ known.T
-        close = np.argpartition(-cosines, number - 1, axis=1)[:, :number]
-        weights = np.maximum(np.take_along_axis(cosines, close, axis=1), 1e-6)
-        rows = np.arange(start, start + len(cosines))[:, None]
-        np.add.at(votes, (rows, known_labels[close]), weights)
-    shares: Probabilities = votes / votes.sum(axis=1, keepdims=True)
-    return shares
+        rows = slice(start, start + 1024)
+        all_cosines = _unit(features[rows] - centre) @ known.T
+        close = np.argpartition(-all_cosines, number - 1, axis=1)[:, :number]
+        near = np.take_along_axis(all_cosines, close, axis=1)
+        order = np.argsort(-near, axis=1, kind="stable")
+        places[rows] = np.take_along_axis(close, order, axis=1)
+        cosines[rows] = np.take_along_axis(near, order, axis=1)
+    return Neighbours(places=places, cosines=cosines)
 
 
 def ranked(scores: Scores) -> npt.NDArray[np.intp]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0004"
+REVISION = "0005"
 
 metadata = MetaData()
 
@@ -77,9 +77,12 @@ samples = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
-    Column("name", Text, nullable=False),  # the file's name as it came
+    # The file's name as it came; in the order of code points, so that its beginning can be sought.
+    Column("name", Text().with_variant(Text(collation="C"), "postgresql"), nullable=False),
     Column("added_at", Double, nullable=False),
     Index("samples_by_class", "class_id", "split"),
+    Index("samples_by_name", "name"),
+    Index("samples_by_group", "group_id"),
     Index(
         "samples_changed", "split", sqlite_where=text("changed"), postgresql_where=text("changed")
     ),
@@ -94,6 +97,8 @@ likenesses = Table(
     *(Column(f"band_{number}", Integer, index=True) for number in range(4)),
     Column("points", LargeBinary, nullable=False),  # uint8, 16 × 16 × 3, RGB
 )
+
+DECIDED = text("kind IN ('confirm', 'relabel', 'exclude', 'skip', 'undo')")
 
 sample_events = Table(
     "sample_events",
@@ -111,6 +116,7 @@ sample_events = Table(
     Column("at", Double, nullable=False),
     Column("evidence", JSON),  # of a decision: version, loss, predicted, as the reviewer saw them
     Index("sample_events_by_sample", "sample_id", "seq"),
+    Index("sample_events_decided", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
 )
 
 # The answer once given under an Idempotency-Key.
@@ -248,19 +254,67 @@ policy_events = Table(
     Column("at", Double, nullable=False),
 )
 
-# Held-out losses, per version that made them.
+# What a version says of the pool, and what it takes to score one more sample like the others.
+scorings = Table(
+    "scorings",
+    metadata,
+    Column("id", Integer, primary_key=True),  # short, because every index on `scores` carries it
+    Column("version", String(26), ForeignKey("versions.name"), nullable=False, unique=True),
+    Column("thresholds", JSON, nullable=False),  # [class id, what `orders.thresholds` has of it]
+    Column("loss_knots", JSON, nullable=False),  # of `orders.Scale`
+    Column("margin_knots", JSON, nullable=False),
+    Column("newest", Integer, nullable=False),  # sample that was looked at; later ones wait
+)
+
+# Held-out scores of samples; what the review lists. Split and label are those of `samples`, kept
+# here as well, so that a page is read from one index.
 scores = Table(
     "scores",
     metadata,
-    Column("version", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("scoring", Integer, ForeignKey("scorings.id"), primary_key=True),
     Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("listed", Integer, nullable=False),  # of `scoring.Listed`
+    Column("split", String(8), nullable=False),
+    Column("class_id", Integer, nullable=False),  # today's label
     Column("predicted_class_id", Integer, nullable=False),
     Column("confidence", Double, nullable=False),  # probability of the predicted class
-    Column("loss", Double, nullable=False),  # −log probability of today's label, in nats
-    Column("probabilities", LargeBinary, nullable=False),  # float32, in the version's order
+    Column("loss", Double, nullable=False),  # the orders: −log probability of today's label, nats
+    Column("margin", Double, nullable=False),
+    Column("combined", Double, nullable=False),
+    Column("confident_wrong", Double, nullable=False),
+    Column("neighbours", Double, nullable=False),
+    Column("source", String(8), nullable=False),  # of `scoring.Source`
     Column("fold", Integer),
-    Column("held_out", Boolean, nullable=False),
-    Index("scores_by_loss", "version", "loss", "sample_seq"),
+    Column("returned", Boolean, nullable=False),  # decided once; the evidence grew against it
+    Column("probabilities", LargeBinary, nullable=False),  # float32, in the version's order
+    Column("nearest", LargeBinary),  # of `scoring.NEAR`
+    *(
+        Index(
+            f"scores_by_{order}",
+            "scoring",
+            "listed",
+            order,
+            "sample_seq",
+            "class_id",
+            "predicted_class_id",
+            "split",
+        )
+        for order in ("loss", "margin", "combined", "confident_wrong", "neighbours")
+    ),
+    Index("scores_by_pair", "scoring", "listed", "class_id", "predicted_class_id"),
+    Index("scores_by_predicted", "scoring", "listed", "predicted_class_id"),
+)
+
+# How many scored samples there are of each kind: changed in the transaction that changes them.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("scoring", Integer, ForeignKey("scorings.id"), primary_key=True),
+    Column("listed", Integer, primary_key=True),
+    Column("split", String(8), primary_key=True),
+    Column("class_id", Integer, primary_key=True),
+    Column("predicted_class_id", Integer, primary_key=True),
+    Column("samples", Integer, nullable=False),
 )
 
 # API keys; a revoked one stays, so that its name does.

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from toploss import novelty, snapshots
-from toploss.engine import Probabilities
+from toploss import novelty, orders, snapshots
+from toploss.engine import Probabilities, softmax
 from toploss.home import Home
-from toploss.losses import nats
 from toploss.network import Network
 from toploss.novelty import Bank
+from toploss.orders import Neighbours
 from toploss.plan import Plan
 from toploss.preprocess import thumbnail
+from toploss.scoring import Opinion
 from toploss.snapshots import Row, Snapshot
 from training import calibration, curve, diagnosis, evaluation, features, folds
 from training.data import Pictures
@@ -24,7 +25,6 @@ from training.folds import HeldOut
 from training.lesson import LOOKED_AT, Learned
 from training.recipe import Diverged, Place
 from training.report import Picture
-from training.settlement import Scores
 
 log = logging.getLogger("toploss.run")
 
@@ -43,7 +43,7 @@ class Appraisal:
     temperature: float
     bank: Bank
     novelty: dict[str, float | int]
-    scores: Scores  # held out: what the review list is made of
+    opinion: Opinion  # held out: what the review list is made of
     diagnosis: list[Finding]
 
     def told(self) -> dict[str, Any]:
@@ -75,8 +75,18 @@ def appraise(
     for split, measured in metrics.items():
         log.info("%s: accuracy %.4f, loss %.4f", split, measured["accuracy"], measured["loss"])
     diary.enter("features")
-    bank, familiar = _bank(net, pictures, rows, truth["train"], place)
-    scores, held_out = _scores(learned, snapshot, pictures, plan, place, diary, found)
+    bank = _bank(net, pictures, rows["train"], truth["train"], place)
+    shown = features.pooled(net, pictures, rows["valid"], place.device)
+    near, distances = novelty.nearest(shown, bank, orders.NEAREST)
+    logits: Probabilities = np.log(np.maximum(found["valid"], calibration.TINY))
+    temperature = calibration.temperature(logits, truth["valid"])
+    by_valid = Opinion(
+        ids=[row.id for row in rows["valid"]],
+        probabilities=softmax(logits / np.float32(temperature)),
+        neighbours=Neighbours(places=near, cosines=1 - distances),
+        known=bank.ids,
+    )
+    opinion, held_out = _opinion(learned, snapshot, pictures, plan, place, diary, by_valid)
     diary.enter("diagnose")
     made = learned.features
     evidence = Evidence(
@@ -99,67 +109,63 @@ def appraise(
             seed=plan.seed,
         ),
     )
-    logits = np.log(np.maximum(found["valid"], calibration.TINY))
     return Appraisal(
         valid=found["valid"],
         test=found["test"],
         metrics=metrics,
-        temperature=calibration.temperature(logits, truth["valid"]),
+        temperature=temperature,
         bank=bank,
         novelty={
-            "threshold": novelty.threshold(familiar),
+            "threshold": novelty.threshold(distances[:, : novelty.NEAREST].mean(axis=1)),
             "quantile": novelty.QUANTILE,
             "nearest": novelty.NEAREST,
         },
-        scores=scores,
+        opinion=opinion,
         diagnosis=diagnosis.diagnose(evidence),
     )
 
 
-def _bank(
-    net: Network, pictures: Pictures, rows: dict[str, list[Row]], truth: Any, place: Place
-) -> tuple[Bank, Any]:
-    """Features of training images, and how novel valid's are beside them."""
-    train = rows["train"][:BANKED]  # by id, which is as good as chance
-    bank = novelty.bank(
+def _bank(net: Network, pictures: Pictures, rows: list[Row], truth: Any, place: Place) -> Bank:
+    """Features of training images."""
+    train = rows[:BANKED]  # by id, which is as good as chance
+    return novelty.bank(
         features.pooled(net, pictures, train, place.device),
         truth[: len(train)],
         [row.id for row in train],
         [row.group for row in train],
     )
-    return bank, novelty.score(features.pooled(net, pictures, rows["valid"], place.device), bank)
 
 
-def _scores(
+def _opinion(
     learned: Learned,
     snapshot: Snapshot,
     pictures: Pictures,
     plan: Plan,
     place: Place,
     diary: Diary,
-    found: dict[str, Probabilities],
-) -> tuple[Scores, Scored | None]:
+    by_valid: Opinion,
+) -> tuple[Opinion, Scored | None]:
     """Held-out probabilities: by folds for the whole pool, where the plan has them; else by the
     network itself for the validation split."""
-    ids = [row.id for row in snapshot.of_split("valid")]
-    by_valid = Scores(ids=ids, probabilities=found["valid"]), None
     if not plan.fold_count:
-        return by_valid
+        return by_valid, None
     diary.enter("folds")
     try:
         held_out = _by_folds(learned, snapshot, pictures, plan, place, diary)
     except Diverged as exc:  # of one fold's training: the network itself is well
         log.warning("a fold's training has diverged (%s); the losses are those of valid", exc)
-        return by_valid
+        return by_valid, None
     label = {row.id: row.label for row in snapshot.rows}
     places = {name: number for number, name in enumerate(snapshot.labels)}
     truth = np.array([places[label[sample]] for sample in held_out.ids], np.intp)
-    scores = Scores(
+    opinion = Opinion(
         ids=held_out.ids,
         probabilities=held_out.probabilities,
-        folds=[int(fold) for fold in held_out.folds],
+        folds=held_out.folds.tolist(),
+        neighbours=held_out.neighbours,
+        known=held_out.pool,
     )
-    return scores, Scored(probabilities=held_out.probabilities, truth=truth)
+    return opinion, Scored(probabilities=held_out.probabilities, truth=truth)
 
 
 def _by_folds(
@@ -184,25 +190,20 @@ def _by_folds(
 
 def pictured(home: Home, appraisal: Appraisal, snapshot: Snapshot) -> list[Picture]:
     """The top losses with their thumbnails, highest first, for the report."""
-    label = {row.id: row.label for row in snapshot.rows}
-    place = {name: number for number, name in enumerate(snapshot.labels)}
-    scores = appraisal.scores
-    rated = sorted(
-        (
-            (nats(float(p[place[label[sample]]])), sample, p)
-            for sample, p in zip(scores.ids, scores.probabilities, strict=True)
-        ),
-        key=lambda entry: (-entry[0], entry[1]),
-    )
+    given = {row.id: row for row in snapshot.rows}
+    opinion = appraisal.opinion
+    rows = [given[sample] for sample in opinion.ids]
+    losses = orders.loss(opinion.probabilities, snapshots.places(rows, snapshot.labels))
+    worst = sorted(range(len(rows)), key=lambda at: (-losses[at], rows[at].id))[:PICTURES]
     return [
         Picture(
-            sample=sample,
-            name=sample[:12],
-            label=label[sample],
-            predicted=snapshot.labels[int(p.argmax())],
-            confidence=float(p.max()),
-            loss=loss,
-            thumbnail=thumbnail(home.blobs.get_image(sample), PICTURE_SIZE, home.limits),
+            sample=rows[at].id,
+            name=rows[at].id[:12],
+            label=rows[at].label,
+            predicted=snapshot.labels[int(opinion.probabilities[at].argmax())],
+            confidence=float(opinion.probabilities[at].max()),
+            loss=float(losses[at]),
+            thumbnail=thumbnail(home.blobs.get_image(rows[at].id), PICTURE_SIZE, home.limits),
         )
-        for loss, sample, p in rated[:PICTURES]
+        for at in worst
     ]

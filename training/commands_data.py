@@ -253,25 +253,32 @@ def merge(
 
 @command(top, "top-losses")
 def top_losses(
-    order: Annotated[Literal["loss"], typer.Option(help="What puts a sample first.")] = "loss",
+    order: Annotated[
+        Literal["loss", "margin", "combined", "confident-wrong", "neighbours"],
+        typer.Option(help="What puts a sample first."),
+    ] = "loss",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 20,
     label: Annotated[str | None, typer.Option(help="Only this label.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="Only what was taken for this.")] = None,
 ) -> Answer:
     """The samples that the model was most wrong about, held out."""
     from toploss import losses
     from toploss.home import Home
+    from toploss.orders import Order
 
-    items, total, version = losses.top(Home.open(), losses.Filter(label=label), limit=limit)
+    which = losses.Filter(label=label, predicted=predicted)
+    page = losses.top(Home.open(), which, order=Order(order), limit=limit)
     rows = [
-        [item.rank, item.loss, item.label, item.predicted, item.confidence, item.split, item.id]
-        for item in items
+        [i.rank, i.score, i.label, i.predicted, i.confidence, i.split, i.name, i.id]
+        for i in page.items
     ]
-    text = table(["rank", "loss", "label", "predicted", "confidence", "split", "sample"], rows)
-    text += f"\n{len(items)} of {total} to review, by version {version}"
-    if version is None:
+    columns = ["rank", order, "label", "predicted", "confidence", "split", "file", "sample"]
+    text = table(columns, rows)
+    text += f"\n{len(page.items)} of {page.total} to review, by version {page.version}"
+    if page.version is None:
         text = "nothing is scored yet; train a version with `toploss train`"
-    data = {"order": order, "total": total, "model": version}
-    return Answer(data | {"items": [item.as_json() for item in items]}, text)
+    data = {"order": order, "total": page.total, "model": page.version}
+    return Answer(data | {"items": [item.as_json() for item in page.items]}, text)
 
 
 def _progress(what: str) -> Any:

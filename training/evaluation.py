@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toploss import orders
 from toploss.engine import Probabilities, softmax
-from toploss.losses import nats
 from toploss.network import Network
 from toploss.preprocess import Preprocessing, normalise
 from toploss.snapshots import Row
@@ -46,8 +46,8 @@ def predicted(model: Model, pictures: Pictures, rows: Sequence[Row]) -> Probabil
 def metrics(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> dict[str, float]:
     """Accuracy, 0 to 1, and mean cross-entropy in nats."""
     hits = probabilities.argmax(axis=1) == truth
-    losses = [nats(float(p[t])) for p, t in zip(probabilities, truth, strict=True)]
-    return {"accuracy": float(hits.mean()), "loss": float(np.mean(losses))}
+    loss = orders.loss(probabilities, truth)
+    return {"accuracy": float(hits.mean()), "loss": float(loss.mean())}
 
 
 def confusion(probabilities: Probabilities, truth: npt.NDArray[np.intp]) -> list[list[int]]:

@@ -21,7 +21,7 @@ from toploss import orders, snapshots
 from toploss.engine import softmax
 from toploss.errors import BadData
 from toploss.network import Network
-from toploss.orders import Labels, Probabilities
+from toploss.orders import Labels, Neighbours, Probabilities
 from toploss.plan import Plan
 from toploss.snapshots import Row
 from toploss.splits import Split
@@ -61,7 +61,8 @@ class HeldOut:
     variant: Variant
     ids: tuple[str, ...]
     probabilities: Probabilities  # float32, (n, classes), rows sum to 1; each fold calibrated
-    votes: Probabilities  # the same shape: what each one's nearest of the other folds say
+    neighbours: Neighbours  # of each, of the other folds, among `pool`
+    pool: tuple[str, ...]  # the ids of all samples of train and valid
     folds: Folds  # (n,), which one each was held out in
     temperatures: tuple[float, ...]  # one per fold
     seconds: float
@@ -137,13 +138,16 @@ def score(
     )
     variant = Variant.FULL if plan.trains_folds else Variant.FROZEN
     judge = _by_recipes if variant is Variant.FULL else _by_heads
-    probabilities, votes = np.zeros((2, len(members), len(labels)), np.float32)
+    probabilities = np.zeros((len(members), len(labels)), np.float32)
+    number = min(orders.NEAREST, min(int((~held).sum()) for held in masks))
+    places = np.zeros((len(members), number), np.intp)
+    cosines = np.zeros((len(members), number), np.float32)
     temperatures = []
     for held, judged in zip(masks, judge(pool, masks), strict=True):
         temperatures.append(calibration.temperature(judged.logits, truth[held]))
         probabilities[held] = softmax(judged.logits / np.float32(temperatures[-1]))
-        known = judged.features[~held], truth[~held]
-        votes[held] = orders.nearest(judged.features[held], *known, len(labels))
+        near = orders.nearest(judged.features[held], judged.features[~held], number=number)
+        places[held], cosines[held] = np.flatnonzero(~held)[near.places], near.cosines
         agreed = float((judged.logits.argmax(axis=1) == truth[held]).mean())
         log.info("fold %d of %d: agrees with %.4f", len(temperatures), len(masks), agreed)
     scored = folds != NEVER
@@ -153,7 +157,8 @@ def score(
         variant=variant,
         ids=tuple(row.id for row in compress(members, scored)),
         probabilities=probabilities[scored],
-        votes=votes[scored],
+        neighbours=Neighbours(places=places[scored], cosines=cosines[scored]),
+        pool=tuple(row.id for row in members),
         folds=folds[scored],
         temperatures=tuple(temperatures),
         seconds=time.monotonic() - began,

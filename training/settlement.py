@@ -1,30 +1,19 @@
 """The end of a run: version, scores, verdict and promotion become visible at once or not at all."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import losses, models, runs, snapshots
-from toploss.engine import Probabilities
+from toploss import models, runs, scoring, snapshots
 from toploss.errors import Stale
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import versions
+from toploss.scoring import Opinion
 from toploss.snapshots import Snapshot
 from training import gate
 from training.gate import Judgement
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Held-out probabilities of samples: float32, (n, classes)."""
-
-    ids: Sequence[str]
-    probabilities: Probabilities
-    folds: Sequence[int] | None = None  # that held each out; None: the validation split did
 
 
 def settle(
@@ -33,7 +22,7 @@ def settle(
     manifest: dict[str, Any],
     sealed: str,
     snapshot: Snapshot,
-    scores: Scores,
+    opinion: Opinion,
     judgement: Judgement,
     generation: int,
 ) -> dict[str, Any]:
@@ -61,7 +50,7 @@ def settle(
                 created_at=time.time(),
             )
         )
-        losses.keep(connection, version, scores.ids, scores.probabilities, folds=scores.folds)
+        scoring.keep(connection, version, opinion, (row.id for row in snapshot.rows))
         snapshots.settle(home, connection, snapshot.fingerprint)
         verdict = _verdict(home, connection, lease, version, judgement, generation, asked.promote)
         runs.finish(

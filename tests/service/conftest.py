@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from toploss import artifact, classes, losses, models, samples
+from toploss import artifact, classes, models, samples, scoring
 from toploss.engine import OnnxEngine
 from toploss.home import Home
 from toploss.ids import new_id
@@ -25,6 +25,7 @@ from toploss.plan import Plan
 from toploss.preprocess import Preprocessing, decode
 from toploss.schema import runs, versions
 from toploss.schema import samples as table
+from toploss.scoring import Opinion
 from toploss.settings import Settings
 from toploss.splits import Split
 
@@ -185,7 +186,9 @@ def score(home: Home, version: str) -> None:
         for place in range(len(valid)):
             p[place, 1] = 0.5 + 0.4 * place / max(1, len(valid) - 1)
             p[place, 0] = 0.95 - p[place, 1]
-        losses.keep(connection, version, [row.id for row in valid], p)
+        opinion = Opinion(ids=[row.id for row in valid], probabilities=p)
+        everything = connection.execute(select(table.c.id)).scalars().all()
+        scoring.keep(connection, version, opinion, everything)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import pytest
 
 from service.review import WEB
 from tests.service.conftest import House, is_problem
+from toploss.orders import Order
 
 
 def items(house: House, query: str = "") -> list[dict[str, Any]]:
@@ -31,6 +32,7 @@ def test_the_list_is_worst_first_and_paged(house: House) -> None:
     assert whole["items"][0].keys() == {
         *("id", "rank", "label", "predicted", "confidence", "loss", "score", "fold", "held_out"),
         *("split", "state", "decision", "revision", "image", "thumbnail"),
+        *("name", "source", "returned"),
     }
     for path in ("image", "thumbnail"):
         assert house.client.get(whole["items"][0][path]).status_code == 200
@@ -56,10 +58,32 @@ def test_the_filters(house: House) -> None:
     assert len(items(house, "?state=all")) == 8
 
 
+@pytest.mark.parametrize("order", list(Order))
+def test_pages_in_every_order_join(house: House, order: Order) -> None:
+    whole = items(house, f"?order={order}")
+    assert len(whole) == 8
+    scores = [item["score"] for item in whole]
+    assert scores == sorted(scores, reverse=True)
+    page = house.client.get(f"/v1/top-losses?order={order}&limit=5").json()
+    rest = items(house, f"?order={order}&limit=5&cursor={page['next_cursor']}")
+    assert page["items"] + rest == whole
+
+
+def test_pairs_and_text(house: House) -> None:
+    pairs = house.client.get("/v1/top-losses/pairs").json()["items"]
+    assert pairs == [
+        {"label": "blue", "predicted": "green", "samples": 4},
+        {"label": "red", "predicted": "green", "samples": 4},
+    ]
+    assert [item["name"] for item in items(house, "?text=7")] == ["7.png"]
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("order=margin", 400),
+        ("order=size", 400),
+        ("text=", 400),
+        ("text=%00", 400),
         ("label=catt", 422),
         ("predicted=catt", 422),
         ("split=all", 400),
@@ -158,7 +182,8 @@ def test_the_same_key_gives_the_same_answer_once(house: House) -> None:
         ({"revision": None}, 400),
         ({"revision": 10**30}, 400),
         ({"sample": "0" * 64}, 404),
-        ({"list": {"order": "margin"}}, 400),
+        ({"list": {"order": "size"}}, 400),
+        ({"list": {"text": ""}}, 400),
         ({"list": {"colour": "red"}}, 400),
         ({"more": 1}, 400),
     ],

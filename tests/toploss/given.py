@@ -1,13 +1,19 @@
 """What the tests of the ground floor start from."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from tests.conftest import picture
-from toploss import classes, models, runs, samples
+from toploss import classes, models, runs, samples, scoring
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
 from toploss.runs import Lease, RunState
 from toploss.samples import Added
 from toploss.schema import versions
+from toploss.scoring import Opinion
 from toploss.splits import Split
 
 
@@ -61,3 +67,18 @@ def promoted(home: Home, *labels: str) -> str:
     name = version(home, *labels)
     models.promote(home, name, reason="for the test", actor="ann")
     return name
+
+
+def opinion(
+    home: Home,
+    version: str,
+    ids: Sequence[str],
+    probabilities: Any,
+    learned: Sequence[str] = (),
+    **more: Any,
+) -> None:
+    """What a version says of samples, held out."""
+    shares = np.array(probabilities, np.float32)
+    with home.db.write() as connection:
+        said = Opinion(ids=ids, probabilities=shares, **more)
+        scoring.keep(connection, version, said, learned)

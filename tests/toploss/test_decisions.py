@@ -1,5 +1,5 @@
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import classes, decisions, losses, merging, samples, schema, snapshots, trail
+from toploss import classes, decisions, merging, samples, schema, snapshots, trail
 from toploss.decisions import Standing
 from toploss.errors import BadInput, NotFound, Stale, ToplossError, UnknownLabel
+from toploss.scoring import Listed
 
 
 def row(home, sample_id):
@@ -420,8 +421,7 @@ def test_history_tells_everything_oldest_first(home, cat):
 
 def test_a_decision_keeps_what_the_reviewer_saw(home, cat):
     version = given.promoted(home, "cat", "dog")
-    with home.db.write() as connection:
-        losses.keep(connection, version, [cat], np.array([[0.25, 0.75]], np.float32))
+    given.opinion(home, version, [cat], [[0.25, 0.75]])
 
     decide(home, cat, "relabel", "dog")
 
@@ -429,6 +429,7 @@ def test_a_decision_keeps_what_the_reviewer_saw(home, cat):
     assert evidence["version"] == version
     assert (evidence["predicted"], evidence["confidence"]) == ("dog", 0.75)
     assert evidence["loss"] == pytest.approx(np.log(4))
+    assert evidence["loss_after"] == pytest.approx(np.log(4 / 3))
 
 
 def consistent(home, version):
@@ -445,6 +446,7 @@ def consistent(home, version):
             select(schema.versions.c.class_ids).where(schema.versions.c.name == version)
         ).scalar_one()
         scored = connection.execute(select(schema.scores)).all()
+        tallied = connection.execute(select(schema.tallies)).all()
     merged = {entry.id: entry.merged_into for entry in stored if entry.merged_into}
     of_seq = {entry.seq: entry for entry in rows}
     for entry in rows:
@@ -456,9 +458,17 @@ def consistent(home, version):
     outputs = np.array([merged.get(class_id, class_id) for class_id in learned_by])
     for score in scored:
         entry = of_seq[score.sample_seq]
-        if entry.class_id in outputs:
+        assert score.class_id == entry.class_id
+        if entry.class_id not in outputs:
+            assert score.listed == Listed.OUT
+        else:
+            assert score.listed == (Listed.DECIDED if entry.decision else Listed.PENDING)
             p = np.frombuffer(score.probabilities, "<f4")[outputs == entry.class_id].sum()
             assert score.loss == pytest.approx(-np.log(p), abs=1e-6)
+    assert {tuple(cell[:5]): cell.samples for cell in tallied if cell.samples} == Counter(
+        (score.scoring, score.listed, score.split, score.class_id, score.predicted_class_id)
+        for score in scored
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -467,8 +477,7 @@ def test_whatever_happens_the_projection_is_the_replay(home, seed):
     ids = [entry.id for entry in given.two_classes(home, each=8)]
     version = given.promoted(home, "cat", "dog")
     shares = np.random.default_rng(seed).dirichlet([1, 1], len(ids)).astype(np.float32)
-    with home.db.write() as connection:
-        losses.keep(connection, version, ids, shares)
+    given.opinion(home, version, ids, shares)
     made, frozen, refused = [], [], 0
 
     def names():

@@ -78,7 +78,7 @@ def test_neighbours_vote_by_nearness():
     known -= known.mean(axis=0)  # so that the cosines are those of the vectors themselves
     labels = np.array([0, 1, 2, 2])
 
-    votes = orders.nearest(known[:1], known, labels, 3, number=2)
+    votes = orders.nearest(known[:1], known, number=2).votes(labels, 3)
 
     near = float(known[0] @ known[1] / np.linalg.norm(known[0]) / np.linalg.norm(known[1]))
     assert votes == pytest.approx(np.array([[1, near, 0]]) / (1 + near), abs=1e-6)
@@ -88,7 +88,7 @@ def test_neighbours_vote_by_nearness():
 def test_votes_sum_to_one_also_with_few_or_equal_neighbours():
     equal = np.ones((3, 5), np.float32)
 
-    votes = orders.nearest(equal, equal, np.array([0, 0, 1]), 2)
+    votes = orders.nearest(equal, equal).votes(np.array([0, 0, 1]), 2)
 
     assert votes == pytest.approx(np.array([[2 / 3, 1 / 3]] * 3))
 
@@ -98,9 +98,11 @@ def test_votes_do_not_depend_on_how_many_are_asked_about():
     known, labels = chance.normal(size=(50, 8)).astype(np.float32), chance.integers(0, 3, 50)
     asked = chance.normal(size=(1500, 8)).astype(np.float32)
 
-    together = orders.nearest(asked, known, labels, 3)
+    together = orders.nearest(asked, known).votes(labels, 3)
 
-    assert together[-3:] == pytest.approx(orders.nearest(asked[-3:], known, labels, 3), abs=1e-5)
+    assert together[-3:] == pytest.approx(
+        orders.nearest(asked[-3:], known).votes(labels, 3), abs=1e-5
+    )
 
 
 def test_ranked_is_stable():

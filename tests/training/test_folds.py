@@ -138,14 +138,19 @@ def test_a_planted_error_is_found_held_out(colours, variant):
     found = scored(colours, variant=variant, heard=shares.append)
 
     assert sorted(found.ids) == sorted(row.id for row in rows if row.split != "test")
-    assert found.probabilities.shape == found.votes.shape == (45, 3)
+    assert found.probabilities.shape == (45, 3)
     assert found.probabilities.dtype == np.float32
     assert found.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert Counter(found.folds.tolist()) == {0: 15, 1: 15, 2: 15}
     assert len(found.temperatures) == 3
     blue, place = labels.index("blue"), found.ids.index(wrong)
     assert found.probabilities[place, blue] < 0.2
-    assert found.votes[place, blue] < 0.2
+    of_pool = snapshots.places([row for row in rows if row.split != "test"], labels)
+    assert found.neighbours.votes(of_pool, 3)[place, blue] < 0.2
+    near = found.neighbours.places[place]
+    assert not {found.pool[at] for at in near} & set(
+        np.array(found.ids)[found.folds == found.folds[place]]
+    )
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 

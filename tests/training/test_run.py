@@ -16,10 +16,12 @@ from tests.conftest import COLOURS, QUICK, coloured
 from toploss import artifact, loading, losses, models, network, records, runs, samples, snapshots
 from toploss.errors import BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
+from toploss.orders import Order
 from toploss.plan import Plan
 from toploss.preprocess import Limits, decode
 from toploss.processes import identity
 from toploss.runs import Lease
+from toploss.scoring import Source
 from toploss.settings import read_settings
 from toploss.splits import Split
 from training import checkpoints
@@ -105,15 +107,18 @@ def test_named_checkpoints_load_again(
 def test_validation_samples_have_held_out_losses(learned_home: Callable[..., Home]) -> None:
     home = learned_home()
 
-    items, total, version = losses.top(home, limit=100)
+    page = losses.top(home, limit=100)
 
     alias = models.production(home)
     assert alias is not None
-    assert version == alias.version
-    assert total == len(items) == 3 * 5
-    assert {item.split for item in items} == {"valid"}
-    assert all(item.held_out for item in items)
-    assert [item.loss for item in items] == sorted((i.loss for i in items), reverse=True)
+    assert page.version == alias.version
+    assert page.total == len(page.items) == 3 * 5
+    assert {item.split for item in page.items} == {"valid"}
+    assert {item.source for item in page.items} == {Source.VALID}
+    found = [item.loss for item in page.items]
+    assert found == sorted(found, reverse=True)
+    by_neighbours = losses.top(home, order=Order.NEIGHBOURS, limit=100).items
+    assert all(0 <= item.score <= 1 for item in by_neighbours)
 
 
 @pytest.mark.parametrize("lr", ["auto", 3e-3])

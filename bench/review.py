@@ -1,0 +1,327 @@
+"""The review at a size: a page of the list, a decision, and what it costs to take samples in.
+
+`--database-url` measures on PostgreSQL; else it is SQLite, in a folder of its own.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from sqlalchemy import func, select, text
+
+from bench.common import main, share
+from bench.serving import servers
+from bench.serving.overload import resident_mb
+from toploss import classes, models, samples, schema, scoring
+from toploss.home import Home
+from toploss.likeness import Likeness
+from toploss.orders import Neighbours, Order
+from toploss.preprocess import ImageInfo
+from toploss.samples import Kept
+from toploss.scoring import Opinion
+from toploss.settings import read_settings
+
+SAMPLES, FEW = 1_000_000, 50_000
+CLASSES = 20
+WRONG = 0.05  # of the labels
+STEP = 100_000
+AT_ONCE = 10_000  # rows of one transaction
+IMPORTED = 1000  # samples taken in one by one, where the rate is measured
+PAGES, DECISIONS = 400, 400
+SPLITS = ("train", "valid", "test")
+
+
+def measure(quick: bool, url: str | None, number: int | None) -> dict[str, Any]:
+    number = number or (FEW if quick else SAMPLES)
+    with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
+        settings = {"database_url": url} if url else {}
+        home = Home.open(read_settings(home=Path(scratch) / "home", **settings))
+        figures = grown(home, number)
+        with servers.ours(
+            Path(scratch) / "home", Path(scratch), until="/livez", **settings
+        ) as address:
+            figures |= reviewed(address)
+            figures["service_mb"] = round(resident_mb(address))
+        figures["database_mb"] = round(_database_mb(home))
+        home.db.close()
+    return figures
+
+
+def grown(home: Home, number: int) -> dict[str, Any]:
+    """Samples and their scores come in, step by step; how fast at each."""
+    chance = np.random.default_rng(0)
+    version = _version(home)
+    imports, scored = [], []
+    for start in range(0, number, min(STEP, number)):
+        imports.append(_rate(IMPORTED, lambda: _taken_in(home, chance)))
+        _fill(home, chance, start + min(STEP, number))
+        began = time.monotonic()
+        done = _score(home, version, chance, first=start == 0)
+        scored.append(done / (time.monotonic() - began))
+        print(
+            f"{start + STEP:9,} samples: {imports[-1]:.0f} taken in a second, "
+            f"{scored[-1]:.0f} scored a second",
+            flush=True,
+        )
+    if home.db.url.startswith("postgresql"):
+        with home.db.write() as connection:
+            connection.execute(text("ANALYZE"))
+    return {
+        "samples": number,
+        "taken_in_per_s": [round(rate) for rate in imports],
+        "scored_per_s": [round(rate) for rate in scored],
+        "scored_last_over_first": round(scored[-1] / scored[0], 3),
+        "taken_in_last_over_first": round(imports[-1] / imports[0], 3),
+    }
+
+
+def reviewed(address: str) -> dict[str, Any]:
+    """What a reviewer waits for, each request on its own."""
+    dice = random.Random(0)
+    with httpx.Client(base_url=address, timeout=60) as client:
+        pages = _timed(PAGES, _pages(client, dice))
+        pairs = _timed(100, lambda: client.get("/v1/top-losses/pairs").raise_for_status())
+        items = client.get("/v1/top-losses", params={"limit": 500}).json()["items"]
+        todo = iter(items)
+
+        def decide() -> None:
+            item = next(todo)
+            action = dice.choice(["confirm", "relabel", "exclude", "skip"])
+            body = {"sample": item["id"], "action": action, "revision": item["revision"]}
+            body |= {"label": item["predicted"]} if action == "relabel" else {}
+            key = {"Idempotency-Key": item["id"]}
+            client.post("/v1/decisions", json=body, headers=key).raise_for_status()
+
+        decisions = _timed(DECISIONS, decide)
+    return {
+        **_told("list", pages),
+        **_told("pairs", pairs),
+        **_told("decision", decisions),
+    }
+
+
+def _pages(client: httpx.Client, dice: random.Random) -> Callable[[], None]:
+    """Pages of lists in every order, with and without filters, at the top and further down."""
+    cursor: list[str | None] = [None]
+    asked: dict[str, Any] = {}
+
+    def page() -> None:
+        nonlocal asked
+        if cursor[0] is None or dice.random() < 0.3:
+            asked = {"order": dice.choice(list(Order)), "limit": dice.choice([24, 50, 200])}
+            given, predicted = (f"class-{dice.randrange(CLASSES)}" for _ in range(2))
+            kinds = [
+                {},
+                {"label": given},
+                {"predicted": predicted},
+                {"label": given, "predicted": predicted},
+                {"label": given, "predicted": given},
+                {"split": "valid"},
+                {"state": dice.choice(["decided", "all"])},
+                {"text": f"photograph-{dice.randrange(10**6)}"},
+            ]
+            asked |= dice.choice(kinds)
+            cursor[0] = None
+        params = asked | ({"cursor": cursor[0]} if cursor[0] else {})
+        cursor[0] = (
+            client.get("/v1/top-losses", params=params).raise_for_status().json()["next_cursor"]
+        )
+
+    return page
+
+
+def _timed(times: int, act: Callable[[], object]) -> list[float]:
+    found = []
+    for _ in range(times):
+        began = time.monotonic()
+        act()
+        found.append((time.monotonic() - began) * 1000)
+    return found
+
+
+def _told(name: str, ms: list[float]) -> dict[str, float]:
+    return {f"{name}_ms_p50": round(share(ms, 50), 1), f"{name}_ms_p95": round(share(ms, 95), 1)}
+
+
+def _rate(number: int, work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return number / (time.monotonic() - began)
+
+
+def _version(home: Home) -> str:
+    """A version of the classes, which is production."""
+    name, run = "0" * 26, "1" * 26
+    with home.db.write() as connection:
+        ids = [classes.ensure(connection, f"class-{n}", "bench") for n in range(CLASSES)]
+        now = time.time()
+        connection.execute(
+            schema.runs.insert().values(
+                id=run,
+                state="succeeded",
+                foreground=True,
+                promote=True,
+                fence=1,
+                cancel_asked=False,
+                history=[],
+                version=name,
+                created_at=now,
+                ended_at=now,
+            )
+        )
+        connection.execute(
+            schema.versions.insert().values(
+                name=name,
+                run_id=run,
+                path=f"versions/{name}",
+                manifest_sha256="0" * 64,
+                manifest={"labels": [f"class-{n}" for n in range(CLASSES)]},
+                class_ids=ids,
+                created_at=now,
+            )
+        )
+    models.promote(home, name, reason="to be measured", actor="bench")
+    return name
+
+
+def _likeness(chance: np.random.Generator) -> Likeness:
+    bands = tuple(int(band) for band in chance.integers(0, 2**16, 4))
+    return Likeness(bands=bands, points=chance.bytes(16 * 16 * 3))
+
+
+def _taken_in(home: Home, chance: np.random.Generator) -> None:
+    """Samples as an import records them, without their images."""
+    info = ImageInfo(format="JPEG", width=512, height=384)
+    with home.db.write() as connection:
+        known = classes.load(connection)
+        for _ in range(IMPORTED):
+            kept = Kept(
+                id=chance.bytes(32).hex(),
+                info=info,
+                likeness=_likeness(chance),
+                bytes=40_000,
+                name=f"photograph-{chance.integers(10**6)}.jpg",
+            )
+            label = known.id_of(f"class-{chance.integers(CLASSES)}")
+            samples.record(connection, home, kept, label, actor="bench", known=known)
+
+
+def _fill(home: Home, chance: np.random.Generator, upto: int) -> None:
+    """More of them, many at a time."""
+    with home.db.read() as connection:
+        there = connection.execute(select(func.max(schema.samples.c.seq))).scalar() or 0
+        class_ids = list(classes.load(connection).ids.values())
+    for start in range(there, upto, AT_ONCE):
+        number = min(AT_ONCE, upto - start)
+        rows = list(_rows(chance, class_ids, start, number))
+        with home.db.write() as connection:
+            for table in ("split_ledger", "samples", "likenesses", "sample_events"):
+                connection.execute(schema.metadata.tables[table].insert(), [r[table] for r in rows])
+
+
+def _rows(
+    chance: np.random.Generator, class_ids: list[int], start: int, number: int
+) -> Iterator[dict[str, dict[str, Any]]]:
+    splits = chance.choice(3, number, p=[0.7, 0.15, 0.15])
+    labels = chance.integers(0, CLASSES, number)
+    now = time.time()
+    for row in range(number):
+        sample, split = chance.bytes(32).hex(), SPLITS[splits[row]]
+        class_id = class_ids[labels[row]]
+        like = _likeness(chance)
+        assert like.bands is not None
+        yield {
+            "split_ledger": {"group_id": sample, "split": split, "why": "hash", "at": now},
+            "samples": {
+                "seq": start + row + 1,
+                "id": sample,
+                "class_id": class_id,
+                "group_id": sample,
+                "split": split,
+                "state": "active",
+                "revision": 1,
+                "settled_class_id": class_id,
+                "changed": False,
+                "format": "JPEG",
+                "width": 512,
+                "height": 384,
+                "bytes": 40_000,
+                "name": f"photograph-{chance.integers(10**6)}.jpg",
+                "added_at": now,
+            },
+            "likenesses": {
+                "sample_seq": start + row + 1,
+                "points": like.points,
+                **{f"band_{n}": band for n, band in enumerate(like.bands)},
+            },
+            "sample_events": {
+                "id": sample[:26],
+                "sample_id": sample,
+                "kind": "add",
+                "class_id": class_id,
+                "before": {},
+                "revision": 1,
+                "actor": "bench",
+                "at": now,
+            },
+        }
+
+
+def _score(home: Home, version: str, chance: np.random.Generator, *, first: bool) -> int:
+    """What came since the last step, by a model that is wrong now and then."""
+    with home.db.read() as connection:
+        row = scoring.scoring_of(connection, version)
+        query = select(schema.samples.c.id, schema.samples.c.class_id, schema.samples.c.seq)
+        after = schema.samples.c.seq > (row.newest if row else 0)
+        found = connection.execute(query.where(after).order_by(schema.samples.c.seq)).all()
+        ids = classes.load(connection).ids
+    place = {class_id: n for n, class_id in enumerate(ids[f"class-{n}"] for n in range(CLASSES))}
+    truth = np.array([place[one.class_id] for one in found])
+    wrong = chance.random(len(found)) < WRONG
+    truth[wrong] = chance.integers(0, CLASSES, int(wrong.sum()))
+    logits = chance.normal(0, 1, (len(found), CLASSES)).astype(np.float32)
+    logits[np.arange(len(found)), truth] += chance.normal(6, 2, len(found))
+    shares = np.exp(logits)
+    shares /= shares.sum(axis=1, keepdims=True)
+    near = chance.integers(0, len(found), (len(found), 20))
+    cosines = chance.random((len(found), 20), np.float32)
+    opinion = Opinion(
+        ids=[one.id for one in found],
+        probabilities=shares,
+        neighbours=Neighbours(places=near, cosines=cosines),
+        known=[one.id for one in found],
+    )
+    with home.db.write() as connection:
+        if first:
+            scoring.keep(connection, version, opinion, opinion.ids)
+        else:
+            assert row is not None
+            scoring.add(connection, row, opinion, up_to=found[-1].seq)
+    return len(found)
+
+
+def _database_mb(home: Home) -> float:
+    if home.db.url.startswith("sqlite"):
+        return sum(file.stat().st_size for file in home.settings.home.glob("toploss.db*")) / 2**20
+    with home.db.read() as connection:
+        size = connection.execute(text("SELECT pg_database_size(current_database())"))
+        return float(size.scalar_one()) / 2**20
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--database-url", help="else SQLite")
+    parser.add_argument("--samples", type=int, help=f"else {SAMPLES:,}; with --quick {FEW:,}")
+    known, sys.argv[1:] = parser.parse_known_args()
+    main(
+        "review",
+        lambda quick: measure(quick, known.database_url, known.samples),
+        f"{FEW:,} samples in place of {SAMPLES:,}",
+    )

@@ -1,0 +1,122 @@
+"""Samples that came after the model's snapshot: it scores them itself, so that they stand in the
+review list before anything is trained."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from service.swap import Serving, Swap
+from toploss import novelty, orders, scoring
+from toploss.engine import Outputs
+from toploss.errors import ToplossError
+from toploss.home import Home
+from toploss.orders import Neighbours
+from toploss.preprocess import decode
+from toploss.priority import NEVER_FIRST, step_back
+from toploss.schema import samples
+from toploss.scoring import Opinion, Space
+
+log = logging.getLogger("toploss.newcomers")
+
+AT_ONCE = 32  # samples in one transaction
+
+
+class Newcomers:
+    """Follows what comes in, with one thread of the lowest priority."""
+
+    def __init__(self, home: Home, swap: Swap) -> None:
+        self._home, self._swap = home, swap
+        self._away = False  # the last look failed
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="newcomers", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """An image under way ends."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def score(self) -> bool:
+        """Score the next of those that wait; returns whether there were any.
+
+        Samples of test, of classes that the model does not know, and those whose image cannot be
+        read, are passed over.
+        """
+        serving = self._swap.serving
+        if serving is None:
+            return False
+        with self._home.db.read() as connection:
+            row = scoring.scoring_of(connection, serving.version)
+            if row is None:
+                return False
+            space = Space.of(connection, serving.version)
+            waiting = connection.execute(
+                select(samples.c.seq, samples.c.id, samples.c.split, samples.c.class_id)
+                .where(samples.c.seq > row.newest)
+                .order_by(samples.c.seq)
+                .limit(AT_ONCE)
+            ).all()
+        if not waiting:
+            return False
+        wanted = [one for one in waiting if one.split != "test" and one.class_id in space.place]
+        opinion = self._opinion(serving, wanted)
+        if opinion is None:  # stopped in the middle
+            return False
+        with self._home.db.write() as connection:
+            scored = scoring.add(connection, row, opinion, up_to=waiting[-1].seq)
+        log.info(
+            "action=score-newcomers outcome=done version=%s samples=%d passed_over=%d",
+            serving.version,
+            scored,
+            len(waiting) - scored,
+        )
+        return True
+
+    def _opinion(self, serving: Serving, wanted: Sequence[Any]) -> Opinion | None:
+        ids, logits, features = [], [], []
+        refused: list[ToplossError] = []
+        for sample in wanted:
+            if self._stopped.is_set():
+                return None
+            try:
+                data = self._home.blobs.get_image(sample.id)
+                image = decode(data, serving.size, self._home.limits)
+            except ToplossError as exc:
+                refused.append(exc)
+                log.warning("action=score-newcomers outcome=refused error=%s", exc)
+                continue
+            pooled, _ = serving.engine.seen(image[None])
+            ids.append(sample.id)
+            features.append(pooled)
+            logits.append(serving.head.logits(pooled[None])[0])
+        if refused and not ids:  # not an image here and there, but the storage
+            raise refused[0]
+        if not ids:
+            nothing = np.zeros((0, len(serving.labels)), np.float32)
+            return Opinion(ids=(), probabilities=nothing)
+        outputs = Outputs(logits=np.stack(logits), features=np.stack(features))
+        shares, bank = serving.reader.shares(outputs), serving.reader.bank
+        if bank is None:
+            return Opinion(ids=ids, probabilities=shares)
+        near, distances = novelty.nearest(outputs.features, bank, orders.NEAREST)
+        neighbours = Neighbours(places=near, cosines=1 - distances)
+        return Opinion(ids=ids, probabilities=shares, neighbours=neighbours, known=bank.ids)
+
+    def _follow(self) -> None:
+        step_back(NEVER_FIRST)
+        while not self._stopped.wait(self._home.settings.poll_s):
+            try:
+                while self.score() and not self._stopped.is_set():
+                    pass
+                self._away = False
+            except Exception as exc:
+                if not self._away:
+                    log.warning("action=score-newcomers outcome=failed error=%r; tried again", exc)
+                self._away = True
