@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text
 from bench.common import main, share
 from bench.serving import servers
 from bench.serving.overload import resident_mb
-from toploss import classes, models, samples, schema, scoring
+from toploss import classes, likeness, models, samples, schema, scoring
 from toploss.home import Home
 from toploss.likeness import Likeness
 from toploss.orders import Neighbours, Order
@@ -192,8 +192,8 @@ def _version(home: Home) -> str:
 
 
 def _likeness(chance: np.random.Generator) -> Likeness:
-    bands = tuple(int(band) for band in chance.integers(0, 2**16, 4))
-    return Likeness(bands=bands, points=chance.bytes(16 * 16 * 3))
+    bits = int.from_bytes(chance.bytes(8))
+    return Likeness(bands=likeness.split(bits), points=chance.bytes(16 * 16 * 3))
 
 
 def _taken_in(home: Home, chance: np.random.Generator) -> None:

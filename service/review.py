@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
@@ -45,7 +46,11 @@ KeyOfSeveral = Annotated[
     str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY - 10)
 ]
 MOST_DECISIONS = 500  # in one request
-COLUMNS = ("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision")
+AT_ONCE = 1000  # events of an export in memory
+COLUMNS = (
+    *("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision"),
+    *("version", "predicted", "confidence", "loss", "order", "rank", "score", "seconds"),
+)
 
 
 class Listing(BaseModel):
@@ -70,15 +75,14 @@ class OneDecision(BaseModel):
     action: str = Field(max_length=16, json_schema_extra={"enum": [*decisions.ACTIONS]})
     label: str | None = Field(default=None, max_length=200, description="of a relabel")
     revision: int = Field(ge=0, lt=2**31, description="the sample's, as the reviewer saw it")
+    rank: int | None = Field(default=None, ge=1, lt=2**31, description="its place in the list")
+    seconds: float | None = Field(
+        default=None, ge=0, le=86_400, description="that the reviewer looked at it"
+    )
 
-    def spoken(self, key: str | None) -> Decision:
-        return Decision(
-            sample=self.sample,
-            action=self.action,
-            label=self.label,
-            revision=self.revision,
-            key=key,
-        )
+    def spoken(self, key: str | None, order: Order) -> Decision:
+        told = self.model_dump(exclude={"list"})
+        return Decision(**told, key=key, order=order)
 
 
 class NewDecision(OneDecision):
@@ -91,6 +95,7 @@ class SeveralDecisions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     decisions: list[OneDecision] = Field(min_length=1, max_length=MOST_DECISIONS)
+    order: Order = Field(default=Order.LOSS, description="of the list that they were seen in")
 
 
 @router.get("/top-losses", summary="What the model was most wrong about, worst first")
@@ -144,21 +149,10 @@ def decide(
     Idempotency-Key again gives the same answer and records nothing."""
     listing = body.list or Listing()
     _check_labels(home, listing)  # now: once it is recorded, nothing may go wrong
-    decided = decisions.decide(
-        home,
-        body.sample,
-        body.action,
-        revision=body.revision,
-        actor=actor,
-        label=body.label,
-        key=key,
-    )
-    return {
-        "id": decided.id,
-        "sample": decided.sample,
-        "revision": decided.revision,
-        "next": _next(home, listing),
-    }
+    (answer,) = decisions.decide_all(home, [body.spoken(key, listing.order)], actor=actor)
+    if isinstance(answer, ToplossError):
+        raise answer
+    return {**asdict(answer), "next": _next(home, listing)}
 
 
 @router.post("/decisions/bulk", summary="Say what several samples are")
@@ -169,12 +163,11 @@ def decide_several(
     problem, with its `status`: one that is refused spoils no other. The same Idempotency-Key again
     gives the same answers and records nothing."""
     spoken = [
-        one.spoken(f"{key}:{place}" if key else None) for place, one in enumerate(body.decisions)
+        one.spoken(f"{key}:{place}" if key else None, body.order)
+        for place, one in enumerate(body.decisions)
     ]
     return [
-        problems.body_of(answer)
-        if isinstance(answer, ToplossError)
-        else {"id": answer.id, "sample": answer.sample, "revision": answer.revision}
+        problems.body_of(answer) if isinstance(answer, ToplossError) else asdict(answer)
         for answer in decisions.decide_all(home, spoken, actor=actor)
     ]
 
@@ -195,7 +188,7 @@ def undo(
 )
 def audit(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
     if format == "csv":
-        return csv_file(_as_csv(trail.listed(home)), "decisions.csv")
+        return csv_file(_as_csv(home), "decisions.csv")
     place = paging.decode(cursor, int)
     events = trail.listed(home, after=place[0] if place else None, limit=limit + 1)
     return paging.page(
@@ -247,9 +240,16 @@ def _check_labels(home: Home, listing: Listing) -> None:
         known.id_of(label)
 
 
-def _as_csv(events: list[dict[str, Any]]) -> str:
+def _as_csv(home: Home) -> Iterator[str]:
+    """Page by page: a trail may be longer than the memory."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(times.spelled(event) for event in events)
-    return out.getvalue()
+    last = None
+    while events := trail.listed(home, after=last, limit=AT_ONCE):
+        writer.writerows(times.spelled(event | (event["evidence"] or {})) for event in events)
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+        last = events[-1]["seq"]
+    yield out.getvalue()

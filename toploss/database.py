@@ -17,6 +17,7 @@ from toploss.schema import REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE_S = 30.0  # how long SQLite waits for another writer
+LABELS = 0x746F706C  # what stands for the labels among a database's locks
 
 
 class Database:
@@ -124,6 +125,14 @@ class Database:
                     "and TOPLOSS_DATABASE_URL"
                 ) from exc
             raise
+
+
+def one_at_a_time(connection: Connection) -> None:
+    """Whoever changes labels does it alone from here to the end of the transaction: what is counted
+    of them has one writer at a time, and nobody waits for two rows the wrong way round. On SQLite
+    all writers are."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LABELS})
 
 
 def _engine(url: str) -> Engine:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, bindparam, select
 
 from toploss import classes, losses, scoring
+from toploss.database import one_at_a_time
 from toploss.errors import BadInput, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
+from toploss.orders import Order
 from toploss.schema import idempotency, sample_events, samples
 
 
@@ -123,6 +124,9 @@ class Decision:
     revision: int  # the sample's, as the reviewer saw it
     label: str | None = None  # of a relabel: the class it belongs to
     key: str | None = None  # the caller's idempotency key; see `decide`
+    order: Order = Order.LOSS  # of the list that the reviewer saw it in
+    rank: int | None = None  # its place there, from 1
+    seconds: float | None = None  # that the reviewer looked at it
 
 
 def decide(
@@ -134,6 +138,7 @@ def decide(
     actor: str,
     label: str | None = None,
     key: str | None = None,
+    **seen: Any,
 ) -> Decided:
     """Record a decision on what the reviewer saw: confirm, relabel, exclude or skip.
 
@@ -142,13 +147,16 @@ def decide(
         label: of a relabel: the class it belongs to.
         key: the caller's idempotency key; the same key again gives the same answer and changes
             nothing.
+        seen: `order`, `rank` and `seconds` of `Decision`.
 
     Raises:
         BadInput: no such action, or a label where none belongs or none where one does.
         UnknownLabel, NotFound.
         Stale: the sample has changed since, with its present state; nothing is recorded.
     """
-    decision = Decision(sample=sample_id, action=action, revision=revision, label=label, key=key)
+    decision = Decision(
+        sample=sample_id, action=action, revision=revision, label=label, key=key, **seen
+    )
     (answer,) = decide_all(home, [decision], actor=actor)
     if isinstance(answer, ToplossError):
         raise answer
@@ -166,15 +174,13 @@ def decide_all(
     """
     answers: list[Decided | ToplossError] = []
     with home.db.write() as connection:
+        one_at_a_time(connection)
         known = classes.load(connection)
         for decision in decisions:
-            try:
-                with connection.begin_nested():
-                    answers.append(_decide(connection, known, decision, actor))
+            try:  # what is raised is raised before anything of this one is written
+                answers.append(_decide(connection, known, decision, actor))
             except ToplossError as exc:
                 answers.append(exc)
-            except IntegrityError:  # by somebody who was a moment faster
-                answers.append(_used(decision, None))
     return answers
 
 
@@ -194,7 +200,7 @@ def _decide(
     request = hashlib.sha256(
         json.dumps([sample_id, action, label, decision.revision, actor]).encode()
     ).hexdigest()
-    row = _locked(connection, samples.c.id == sample_id)  # whoever decides on it as well, waits
+    row = connection.execute(select(samples).where(samples.c.id == sample_id)).first()
     if decision.key is not None and (given := _answered(connection, decision, request)):
         return given
     if row is None:
@@ -217,7 +223,7 @@ def _decide(
         actor=actor,
         class_id=standing.class_id,
         event_id=event_id,
-        evidence=losses.seen(connection, row.seq, standing.class_id, known),
+        evidence=_seen(connection, row, standing, decision, known),
     )
     decided = Decided(id=event_id, sample=sample_id, revision=revision)
     if decision.key is not None:
@@ -229,6 +235,19 @@ def _decide(
     return decided
 
 
+def _seen(
+    connection: Connection,
+    row: Row[Any],
+    standing: Standing,
+    decision: Decision,
+    known: classes.Classes,
+) -> dict[str, Any] | None:
+    """What there was to decide by, for the trail."""
+    shown = losses.seen(connection, row.seq, standing.class_id, known, decision.order) or {}
+    told = {"rank": decision.rank, "seconds": decision.seconds}
+    return shown | {name: value for name, value in told.items() if value is not None} or None
+
+
 def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
     """Take a decision back, as an event: the sample is again as the decision found it.
 
@@ -238,6 +257,7 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         NotFound: no such decision. Stale: a later decision stands on it.
     """
     with home.db.write() as connection:
+        one_at_a_time(connection)
         event = connection.execute(
             select(sample_events).where(
                 (sample_events.c.id == decision_id) & sample_events.c.kind.in_(ACTIONS)
@@ -245,8 +265,7 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         ).first()
         if event is None:
             raise NotFound(f"there is no decision {decision_id!r}; GET /v1/decisions lists them")
-        row = _locked(connection, samples.c.id == event.sample_id)
-        assert row is not None
+        row = connection.execute(select(samples).where(samples.c.id == event.sample_id)).one()
         again = connection.execute(
             select(sample_events).where(
                 (sample_events.c.sample_id == event.sample_id)
@@ -369,23 +388,14 @@ def record_event(
     )
 
 
-def _locked(connection: Connection, which: ColumnElement[bool]) -> Row[Any] | None:
-    """A sample's row, which nobody else may change before this transaction ends."""
-    return connection.execute(select(samples).where(which).with_for_update()).first()
-
-
 def _answered(connection: Connection, decision: Decision, request: str) -> Decided | None:
     row = connection.execute(select(idempotency).where(idempotency.c.key == decision.key)).first()
     if row is None:
         return None
     if row.request_hash != request:
-        raise _used(decision, row.answer)
+        raise Stale(
+            f"the Idempotency-Key {decision.key!r} was used for another decision; "
+            "send a new key with a new one",
+            present=row.answer,
+        )
     return Decided(**row.answer)
-
-
-def _used(decision: Decision, answer: dict[str, Any] | None) -> Stale:
-    return Stale(
-        f"the Idempotency-Key {decision.key!r} was used for another decision; "
-        "send a new key with a new one",
-        present=answer,
-    )

@@ -3,13 +3,13 @@
 A newcomer joins the group of the sample it is nearest to, and so its split.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, or_, select
+from sqlalchemy import Connection, Row, select
 
 from toploss import likeness, preprocess
 from toploss.errors import ToplossError
@@ -41,14 +41,6 @@ class Near:
     similarity: float  # SAME to 1
 
 
-_BANDS = [likenesses.c[f"band_{number}"] for number in range(BANDS)]
-# Multi-index hashing (Norouzi, Punjani and Fleet, 2012): of two hashes within RADIUS, one of the
-# four bands differs in one bit at most.
-_CANDIDATES = (
-    select(likenesses.c.sample_seq, *_BANDS)
-    .where(or_(*(band.in_(bindparam(f"{band.name}s", expanding=True)) for band in _BANDS)))
-    .limit(CANDIDATES)
-)
 _PICTURES = select(samples, likenesses).join(likenesses, likenesses.c.sample_seq == samples.c.seq)
 
 
@@ -61,10 +53,9 @@ def near(connection: Connection, like: Likeness, *, but: int | None = None) -> l
     """
     if like.bands is None:
         return []
-    probes = {f"band_{n}s": likeness.probes(band) for n, band in enumerate(like.bands)}
     close = [
         seq
-        for seq, *bands in connection.execute(_CANDIDATES, probes)
+        for seq, *bands in connection.exec_driver_sql(_candidates(like.bands))
         if seq != but and likeness.distance(like.bands, bands) <= likeness.RADIUS
     ]
     if not close:
@@ -79,6 +70,20 @@ def near(connection: Connection, like: Likeness, *, but: int | None = None) -> l
     return sorted(found, key=lambda one: (-one.similarity, one.seq))
 
 
+def _candidates(bands: Sequence[int]) -> str:
+    """The query for the hashes that share a band, nearly. Multi-index hashing (Norouzi, Punjani and
+    Fleet, 2012). Hundreds of numbers: written down as they are it takes a third of the time."""
+    places = (
+        f"band_{number} IN ({', '.join(map(str, near))})"
+        for number, near in enumerate(likeness.probes(bands))
+    )
+    columns = ", ".join(f"band_{number}" for number in range(len(BANDS)))
+    return (
+        f"SELECT sample_seq, {columns} FROM likenesses "  # noqa: S608  # of integers alone
+        f"WHERE {' OR '.join(places)} LIMIT {CANDIDATES}"
+    )
+
+
 def to_join(found: list[Near], given: Split | None) -> Near | None:
     """Whose group a newcomer joins: the nearest sample's; of its own split, if that is given."""
     return next((one for one in found if given in (None, one.split)), None)
@@ -86,7 +91,7 @@ def to_join(found: list[Near], given: Split | None) -> Near | None:
 
 def keep(connection: Connection, seq: int, like: Likeness) -> None:
     """Write a sample's likeness down."""
-    bands = like.bands or (None,) * BANDS
+    bands = like.bands or (None,) * len(BANDS)
     named = {f"band_{number}": band for number, band in enumerate(bands)}
     connection.execute(likenesses.insert().values(sample_seq=seq, points=like.points, **named))
 
@@ -130,7 +135,7 @@ def _near(row: Row[Any], similarity: float) -> Near:
 
 
 def _likeness(row: Row[Any]) -> Likeness:
-    bands = (row.band_0, row.band_1, row.band_2, row.band_3)
+    bands = (row.band_0, row.band_1, row.band_2)
     return Likeness(bands=None if None in bands else bands, points=row.points)
 
 

@@ -8,6 +8,8 @@ a cropped copy does not. `docs/data.md` has the figures behind the thresholds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,9 @@ from PIL import Image
 Floats = npt.NDArray[np.float32]
 
 SIDE = 16  # points
-BANDS = 4  # of 16 bits each
-# Hamming distance of two hashes, at most: two hashes so near share a band but for one bit.
-RADIUS = 7
+BANDS = (22, 21, 21)  # bits of the hash's bands
+RADIUS = 7  # Hamming distance of two hashes, at most
+WITHIN = (1, 2, 2)  # one band of theirs differs in no more bits; else they would in 2 + 3 + 3
 SAME = 0.97  # correlation of the aligned local contrasts, at least
 # Aligning seldom adds more than this gap: below, it is not tried.
 WORTH_ALIGNING = 0.7
@@ -33,7 +35,7 @@ PLACES = np.linspace(-1, 1, SIDE, dtype=np.float32)
 class Likeness:
     """A picture's hash and its points."""
 
-    bands: tuple[int, ...] | None  # the hash, 16 bits each; None: it is flat, and alike to none
+    bands: tuple[int, ...] | None  # the hash, as `BANDS`; None: it is flat, and alike to none
     points: bytes  # uint8, (16, 16, 3), RGB
 
 
@@ -51,20 +53,35 @@ def of(rgb: Image.Image) -> Likeness:
     bands = None
     if _contrast(points).std() >= FLAT:
         bits = np.packbits(imagehash.phash(small).hash.ravel())
-        bands = tuple(int(band) for band in bits.view(">u2"))
+        bands = split(int(bits.view(">u8")[0]))
     return Likeness(bands=bands, points=points.astype(np.uint8).tobytes())
 
 
-def probes(band: int) -> list[int]:
-    """The band, and the band with any one bit turned over."""
-    return [band, *(band ^ 1 << bit for bit in range(16))]
+def split(bits: int) -> tuple[int, ...]:
+    """A hash of 64 bits as bands, the highest first."""
+    first, second, third = BANDS
+    low, middle = (1 << third) - 1, (1 << second) - 1
+    assert first + second + third == 64
+    return bits >> second + third, bits >> third & middle, bits & low
+
+
+def probes(bands: Sequence[int]) -> list[list[int]]:
+    """For each band what is near enough to it, itself included."""
+    how = zip(bands, BANDS, WITHIN, strict=True)
+    return [[band ^ flip for flip in _flips(bits, within)] for band, bits, within in how]
+
+
+@cache
+def _flips(bits: int, within: int) -> tuple[int, ...]:
+    """Every number of so many bits of which so many are set, at most."""
+    ones = [1 << bit for bit in range(bits)]
+    return tuple(sum(some) for n in range(within + 1) for some in combinations(ones, n))
 
 
 def distance(one: Sequence[int], other: Sequence[int]) -> int:
     """How many bits two hashes differ in, given as bands: 0 to 64."""
-    a, b, c, d = one
-    e, f, g, h = other
-    return (a ^ e).bit_count() + (b ^ f).bit_count() + (c ^ g).bit_count() + (d ^ h).bit_count()
+    (a, b, c), (d, e, f) = one, other
+    return (a ^ d).bit_count() + (b ^ e).bit_count() + (c ^ f).bit_count()
 
 
 def similarity(one: Likeness, other: Likeness) -> float:

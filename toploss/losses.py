@@ -117,6 +117,8 @@ def top(
         if row is None:
             return Page(items=(), total=0, version=version)
         total = _total(connection, row.id, wanted)
+        if total == 0:
+            return Page(items=(), total=0, version=version)
         found = _places(connection, row.id, wanted, COLUMNS[order], total, limit, after)
         first = (after.rank if after else 0) + 1
         items = _items(connection, row.id, [seq for _, seq in found], known, order, first)
@@ -175,7 +177,7 @@ def score_of(connection: Connection, sample_seq: int) -> tuple[str | None, Row[A
 
 
 def seen(
-    connection: Connection, sample_seq: int, class_id: int, known: Classes
+    connection: Connection, sample_seq: int, class_id: int, known: Classes, order: Order
 ) -> dict[str, Any] | None:
     """What the list showed of a sample when it was decided, for the trail; None when it did not.
 
@@ -191,6 +193,8 @@ def seen(
         "loss": row.loss,
         "predicted": known.names[row.predicted_class_id],
         "confidence": row.confidence,
+        "order": order,
+        "score": getattr(row, COLUMNS[order].name),
     }
     space = Space.of(connection, version)
     if class_id in space.place:
@@ -238,7 +242,7 @@ class _Wanted:
         """Samples whose name or id begins with the text."""
         assert self.text is not None
         last = self.text + LAST_CHARACTER
-        beginnings = [samples.c.name.between(self.text, last)]
+        beginnings = [and_(samples.c.name >= self.text, samples.c.name <= last)]
         if re.fullmatch("[0-9a-f]{6,64}", self.text):
             beginnings.append(samples.c.id.between(self.text, self.text + "g"))
         return or_(*beginnings)
@@ -311,12 +315,12 @@ def _few(
     query = select(value.label("score"), scores.c.sample_seq)
     if wanted.text is not None:
         named = select(samples.c.seq).where(wanted.named())
-        # A sum again: the name alone shall lead there.
-        query = query.where(scores.c.sample_seq.in_(named), scores.c.listed + 0 == listed)
+        # Sums again: the name alone shall lead there.
+        query = query.where(scores.c.sample_seq.in_(named), scores.c.scoring + 0 == scoring_id)
     else:
-        query = query.where(scores.c.listed == listed)
+        query = query.where(scores.c.scoring == scoring_id)
     kinds = (scores.c[name] == value for name, value in wanted.kinds().items())
-    return query.where(scores.c.scoring == scoring_id, *kinds)
+    return query.where(scores.c.listed + 0 == listed, *kinds)
 
 
 def _items(

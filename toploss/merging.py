@@ -3,6 +3,7 @@
 from sqlalchemy import case, null
 
 from toploss import classes, scoring
+from toploss.database import one_at_a_time
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.quarantine import TAKES_PART
@@ -19,6 +20,7 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
         NotFound: no such class. BadInput: both are the same.
     """
     with home.db.write() as connection:
+        one_at_a_time(connection)
         gone, kept = classes.find(connection, source), classes.find(connection, target)
         if gone == kept:
             raise BadInput(f"class {source!r} cannot be merged into itself; name two classes")

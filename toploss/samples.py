@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from toploss import classes, decisions, duplicates, likeness, preprocess, quarantine, schema, splits
 from toploss.classes import Classes
+from toploss.database import one_at_a_time
 from toploss.decisions import Kind, Standing, State
 from toploss.errors import NotFound
 from toploss.home import Home
@@ -103,6 +104,7 @@ def record(
         on_conflict: `keep` the label that the sample has, or take the `new-label`.
         known: the classes as this transaction sees them, for who has loaded them.
     """
+    one_at_a_time(connection)
     known = known or classes.load(connection)
     row = connection.execute(select(samples).where(samples.c.id == kept.id)).first()
     if row is None:

@@ -93,9 +93,13 @@ likenesses = Table(
     "likenesses",
     metadata,
     Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
-    # The perceptual hash, 16 bits each; none: the picture is flat and has no likeness.
-    *(Column(f"band_{number}", Integer, index=True) for number in range(4)),
+    # The perceptual hash, as `likeness.BANDS`; none: the picture is flat and has no likeness.
+    *(Column(f"band_{number}", Integer) for number in range(3)),
     Column("points", LargeBinary, nullable=False),  # uint8, 16 × 16 × 3, RGB
+    # Whole hashes, so that a look-up reads no row but those that are near.
+    Index("likenesses_by_first", "band_0", "band_1", "band_2"),
+    Index("likenesses_by_second", "band_1", "band_2", "band_0"),
+    Index("likenesses_by_third", "band_2", "band_0", "band_1"),
 )
 
 DECIDED = text("kind IN ('confirm', 'relabel', 'exclude', 'skip', 'undo')")
@@ -271,8 +275,8 @@ scorings = Table(
 scores = Table(
     "scores",
     metadata,
-    Column("scoring", Integer, ForeignKey("scorings.id"), primary_key=True),
     Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("scoring", Integer, ForeignKey("scorings.id"), primary_key=True),
     Column("listed", Integer, nullable=False),  # of `scoring.Listed`
     Column("split", String(8), nullable=False),
     Column("class_id", Integer, nullable=False),  # today's label
@@ -301,8 +305,8 @@ scores = Table(
         )
         for order in ("loss", "margin", "combined", "confident_wrong", "neighbours")
     ),
-    Index("scores_by_pair", "scoring", "listed", "class_id", "predicted_class_id"),
-    Index("scores_by_predicted", "scoring", "listed", "predicted_class_id"),
+    Index("scores_by_pair", "scoring", "class_id", "predicted_class_id"),
+    Index("scores_by_predicted", "scoring", "predicted_class_id"),
 )
 
 # How many scored samples there are of each kind: changed in the transaction that changes them.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sqlalchemy import Connection, Row, func, select
 
 from toploss import orders, tally
+from toploss.database import one_at_a_time
 from toploss.orders import LEAST_VOTE, Labels, Neighbours, Order, Probabilities, Scale, Scores
 from toploss.schema import classes as class_table
 from toploss.schema import sample_events, samples, scores, scorings, versions
@@ -75,6 +76,7 @@ def keep(
         learned: ids of all samples that the version was made from: what came after them, the
             version itself may score.
     """
+    one_at_a_time(connection)
     space = Space.of(connection, version)
     found = _Found.of(connection, opinion.ids, space)
     merged = space.merged(opinion.probabilities[found.rows])
@@ -111,8 +113,9 @@ def add(connection: Connection, scoring: Row[Any], opinion: Opinion, *, up_to: i
         scoring: of `scoring_of`.
         up_to: the newest sample that was looked at, whether it could be scored or not.
     """
+    one_at_a_time(connection)
     this = scorings.c.id == scoring.id
-    newest = connection.execute(select(scorings.c.newest).where(this).with_for_update()).scalar()
+    newest = connection.execute(select(scorings.c.newest).where(this)).scalar()
     if newest != scoring.newest:
         return 0
     space = Space.of(connection, scoring.version)
@@ -134,10 +137,7 @@ def follow(
     belongs, and under another label it is scored anew. Under a label that a version does not know
     it is in no list of that version, until its label is one of them again."""
     counts: Counter[Cell] = Counter()
-    # Whoever decides waits here for the others, so that counts are changed by one at a time.
-    for scoring in connection.execute(
-        select(scorings).order_by(scorings.c.id).with_for_update()
-    ).all():
+    for scoring in connection.execute(select(scorings)).all():
         where = (scores.c.scoring == scoring.id) & (scores.c.sample_seq == sample_seq)
         row = connection.execute(select(scores).where(where)).first()
         if row is None:
@@ -161,7 +161,7 @@ def follow_merge(connection: Connection, kept: int) -> None:
     """Another class has become one with `kept`: so do their probabilities, in every version that
     knew either. It looks at every sample of every version, which for a million takes a minute."""
     counts: Counter[Cell] = Counter()
-    for scoring in connection.execute(select(scorings).order_by(scorings.c.id)).all():
+    for scoring in connection.execute(select(scorings)).all():
         space = Space.of(connection, scoring.version)
         knew = kept in space.place
         scale = space.scale(scoring)

@@ -260,6 +260,33 @@ def test_the_audit_trail_is_paged_and_exported(house: House) -> None:
     assert len(list(csv.DictReader(io.StringIO(answer.text)))) == 4
 
 
+def test_the_trail_tells_what_there_was_to_decide_by(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.review.AT_ONCE", 1)
+    item = items(house, "?order=margin")[2]
+    decide(
+        house,
+        item,
+        "relabel",
+        label="green",
+        rank=item["rank"],
+        seconds=2.5,
+        list={"order": "margin"},
+    )
+    plain = items(house)[0]
+    decide(house, plain)
+
+    (second, first) = csv.DictReader(io.StringIO(house.client.get("/v1/decisions?format=csv").text))
+
+    assert (first["before"], first["label"]) == (item["label"], "green")
+    assert (first["order"], first["rank"], first["seconds"]) == ("margin", "3", "2.5")
+    assert float(first["score"]) == item["score"]
+    assert float(first["loss"]) == item["loss"]
+    assert first["version"] == house.client.get("/v1/model").json()["version"]
+    assert (second["order"], second["rank"], second["seconds"]) == ("loss", "", "")
+
+
 def test_the_page_has_everything_from_here_and_runs_nothing_inline(house: House) -> None:
     page = house.client.get("/review")
     assert page.status_code == 200

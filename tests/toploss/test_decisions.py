@@ -14,6 +14,11 @@ from toploss.errors import BadInput, NotFound, Stale, ToplossError, UnknownLabel
 from toploss.scoring import Listed
 
 
+@pytest.fixture
+def home(any_home):
+    return any_home
+
+
 def row(home, sample_id):
     with home.db.read() as connection:
         return samples.find(connection, sample_id)

@@ -56,10 +56,17 @@ def test_every_hash_within_the_radius_shares_a_probe():
         bits = dice.integers(0, 2, 64)
         other = bits.copy()
         other[dice.choice(64, RADIUS, replace=False)] ^= 1
-        one, two = (np.packbits(b).view(">u2").tolist() for b in (bits, other))
+        one, two = (likeness.split(int(np.packbits(b).view(">u8")[0])) for b in (bits, other))
 
         assert likeness.distance(one, two) == RADIUS
-        assert any(b in likeness.probes(a) for a, b in zip(one, two, strict=True))
+        assert any(b in near for b, near in zip(two, likeness.probes(one), strict=True))
+
+
+def test_the_bands_are_the_hash():
+    bits = 0xF0E1D2C3B4A59687
+    first, second, third = likeness.split(bits)
+
+    assert first << 42 | second << 21 | third == bits
 
 
 def test_features_that_point_the_same_way_are_paired():

@@ -10,6 +10,11 @@ from toploss.scoring import Opinion, Source
 from toploss.splits import Split
 
 
+@pytest.fixture
+def home(any_home):
+    return any_home
+
+
 def top(home, *, order=Order.LOSS, limit=50, after=None, **which):
     return list(losses.top(home, Filter(**which), order=order, limit=limit, after=after).items)
 

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sqlite_where=DECIDED,
         postgresql_where=DECIDED,
     )
+    _widen_bands()
     op.drop_index("scores_by_loss", "scores")
     op.rename_table("scores", "old_scores")
     scorings, scores, tallies = _tables()
@@ -48,10 +49,23 @@ def upgrade() -> None:
                 "split",
             ],
         )
-    op.create_index(
-        "scores_by_pair", "scores", ["scoring", "listed", "class_id", "predicted_class_id"]
+    op.create_index("scores_by_pair", "scores", ["scoring", "class_id", "predicted_class_id"])
+    op.create_index("scores_by_predicted", "scores", ["scoring", "predicted_class_id"])
+
+
+def _widen_bands() -> None:
+    """Four bands of 16 bits become three of 22, 21 and 21."""
+    for number in range(4):
+        op.drop_index(f"ix_likenesses_band_{number}", "likenesses")
+    op.execute(
+        "UPDATE likenesses SET band_0 = (band_0 << 6) | (band_1 >> 10), "
+        "band_1 = ((band_1 & 1023) << 11) | (band_2 >> 5), "
+        "band_2 = ((band_2 & 31) << 16) | band_3"
     )
-    op.create_index("scores_by_predicted", "scores", ["scoring", "listed", "predicted_class_id"])
+    with op.batch_alter_table("likenesses") as table:
+        table.drop_column("band_3")
+    for name, bands in (("first", (0, 1, 2)), ("second", (1, 2, 0)), ("third", (2, 0, 1))):
+        op.create_index(f"likenesses_by_{name}", "likenesses", [f"band_{n}" for n in bands])
 
 
 def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
@@ -69,8 +83,8 @@ def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
     )
     scores = op.create_table(
         "scores",
-        sa.Column("scoring", sa.Integer(), nullable=False),
         sa.Column("sample_seq", sa.Integer(), nullable=False),
+        sa.Column("scoring", sa.Integer(), nullable=False),
         sa.Column("listed", sa.Integer(), nullable=False),
         sa.Column("split", sa.String(length=8), nullable=False),
         sa.Column("class_id", sa.Integer(), nullable=False),
@@ -84,7 +98,7 @@ def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
         sa.Column("nearest", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(["scoring"], ["scorings.id"]),
         sa.ForeignKeyConstraint(["sample_seq"], ["samples.seq"]),
-        sa.PrimaryKeyConstraint("scoring", "sample_seq"),
+        sa.PrimaryKeyConstraint("sample_seq", "scoring"),
     )
     tallies = op.create_table(
         "tallies",
