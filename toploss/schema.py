@@ -305,8 +305,9 @@ scores = Table(
         )
         for order in ("loss", "margin", "combined", "confident_wrong", "neighbours")
     ),
-    Index("scores_by_pair", "scoring", "class_id", "predicted_class_id"),
-    Index("scores_by_predicted", "scoring", "predicted_class_id"),
+    # Not by the scoring first: SQLite would think an index of the orders as good.
+    Index("scores_by_pair", "class_id", "predicted_class_id", "scoring"),
+    Index("scores_by_predicted", "predicted_class_id", "scoring"),
 )
 
 # How many scored samples there are of each kind: changed in the transaction that changes them.

@@ -254,7 +254,6 @@ def test_text_finds_names_and_ids_by_their_beginning(home, scored):
 @pytest.mark.parametrize("few", [0, 2, 10**6])
 def test_however_a_page_is_found_it_is_the_same(home, monkeypatch, few):
     monkeypatch.setattr(losses, "FEW", few)
-    monkeypatch.setattr(losses, "FEW_NAMES", few)
     chance = np.random.default_rng(3)
     ids = [
         given.sample(home, seed, chance.choice(["cat", "dog", "cow"]), split).id

@@ -49,8 +49,8 @@ def upgrade() -> None:
                 "split",
             ],
         )
-    op.create_index("scores_by_pair", "scores", ["scoring", "class_id", "predicted_class_id"])
-    op.create_index("scores_by_predicted", "scores", ["scoring", "predicted_class_id"])
+    op.create_index("scores_by_pair", "scores", ["class_id", "predicted_class_id", "scoring"])
+    op.create_index("scores_by_predicted", "scores", ["predicted_class_id", "scoring"])
 
 
 def _widen_bands() -> None:
