@@ -224,6 +224,9 @@ def _fill(home: Home, chance: np.random.Generator, upto: int) -> None:
         with home.db.write() as connection:
             for table in ("split_ledger", "samples", "likenesses", "sample_events"):
                 connection.execute(schema.metadata.tables[table].insert(), [r[table] for r in rows])
+            if connection.dialect.name == "postgresql":  # it counts only what it numbered itself
+                told = "SELECT setval(pg_get_serial_sequence('samples', 'seq'), :newest)"
+                connection.execute(text(told), {"newest": start + number})
 
 
 def _rows(

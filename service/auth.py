@@ -37,7 +37,7 @@ PREDICT = frozenset({"/predict", "/predict_batch", "/explain", "/logout"})
 PREDICT_READS = frozenset(
     {"/v1/model", "/docs.json", "/openapi.json", "/schema.json", "/metrics"}  # what clients read
 )
-REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions")
+REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims")
 REVIEW_READS_BELOW = ("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/review")
 
 

@@ -17,7 +17,7 @@ from service.auth import caller_of
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import OR_CSV, Format, csv_file, paths
-from toploss import classes, decisions, losses, trail
+from toploss import claims, classes, decisions, losses, trail
 from toploss.decisions import Decision
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -46,6 +46,7 @@ KeyOfSeveral = Annotated[
     str | None, Header(alias="Idempotency-Key", min_length=1, max_length=LONGEST_KEY - 10)
 ]
 MOST_DECISIONS = 500  # in one request
+MOST_CLAIMED = 50  # samples
 AT_ONCE = 1000  # events of an export in memory
 COLUMNS = (
     *("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision"),
@@ -89,6 +90,15 @@ class NewDecision(OneDecision):
     list: Listing | None = Field(
         default=None, description="where `next` comes from; else the whole list"
     )
+
+
+class Claim(Listing):
+    """Samples of a list, to look at next."""
+
+    number: int = Field(default=10, ge=1, le=MOST_CLAIMED)
+
+    def filter(self) -> Filter:
+        return Filter(**self.model_dump(exclude={"order", "number"}))
 
 
 class SeveralDecisions(BaseModel):
@@ -138,6 +148,16 @@ def pairs(
     return {"items": [asdict(pair) for pair in losses.pairs(home, which, limit=limit)]}
 
 
+@router.post("/claims", summary="The next samples that nobody else is looking at")
+def claim(home: OurHome, actor: Actor, body: Claim) -> dict[str, Any]:
+    """Of the list, from its top. They are the caller's for five minutes, or until they are decided:
+    other reviewers get others. Nobody is kept from deciding by a claim."""
+    found = claims.following(
+        home, body.filter(), order=body.order, holder=actor, number=body.number
+    )
+    return {"items": [_shown(item) for item in found], "seconds": claims.HELD_S}
+
+
 @router.post("/decisions", summary="Say what a sample is", status_code=201)
 def decide(
     home: OurHome,
@@ -146,13 +166,14 @@ def decide(
     key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """409 when the sample has changed since `revision`, with its present state. The same
-    Idempotency-Key again gives the same answer and records nothing."""
+    Idempotency-Key again gives the same answer and records nothing. `next` is the next sample of
+    the list that nobody else holds; it is the caller's from now on."""
     listing = body.list or Listing()
     _check_labels(home, listing)  # now: once it is recorded, nothing may go wrong
     (answer,) = decisions.decide_all(home, [body.spoken(key, listing.order)], actor=actor)
     if isinstance(answer, ToplossError):
         raise answer
-    return {**asdict(answer), "next": _next(home, listing)}
+    return {**asdict(answer), "next": _next(home, listing, actor)}
 
 
 @router.post("/decisions/bulk", summary="Say what several samples are")
@@ -224,9 +245,9 @@ class Assets(StaticFiles):
         return response
 
 
-def _next(home: Home, listing: Listing) -> dict[str, Any] | None:
-    page = losses.top(home, listing.filter(), order=listing.order, limit=1)
-    return _shown(page.items[0]) if page.items else None
+def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:
+    found = claims.following(home, listing.filter(), order=listing.order, holder=actor, number=1)
+    return _shown(found[0]) if found else None
 
 
 def _shown(item: Item) -> dict[str, Any]:

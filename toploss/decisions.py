@@ -20,7 +20,7 @@ from toploss.errors import BadInput, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.orders import Order
-from toploss.schema import idempotency, sample_events, samples
+from toploss.schema import claims, idempotency, sample_events, samples
 
 
 class State(StrEnum):
@@ -225,6 +225,7 @@ def _decide(
         event_id=event_id,
         evidence=_seen(connection, row, standing, decision, known),
     )
+    connection.execute(claims.delete().where(claims.c.sample_seq == row.seq))
     decided = Decided(id=event_id, sample=sample_id, revision=revision)
     if decision.key is not None:
         connection.execute(

@@ -322,6 +322,15 @@ tallies = Table(
     Column("samples", Integer, nullable=False),
 )
 
+# Who is looking at what just now, so that reviewers get different samples; it binds nobody.
+claims = Table(
+    "claims",
+    metadata,
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 # API keys; a revoked one stays, so that its name does.
 keys = Table(
     "keys",

@@ -260,6 +260,14 @@ def test_the_audit_trail_is_paged_and_exported(house: House) -> None:
     assert len(list(csv.DictReader(io.StringIO(answer.text)))) == 4
 
 
+def test_the_next_samples_are_claimed(house: House) -> None:
+    answer = house.client.post("/v1/claims", json={"number": 3, "label": "red"}).json()
+    assert answer["seconds"] == 300
+    assert answer["items"] == items(house, "?label=red")[:3]
+    for wrong, status in (({"number": 0}, 400), ({"number": 51}, 400), ({"label": "catt"}, 422)):
+        is_problem(house.client.post("/v1/claims", json=wrong), status)
+
+
 def test_the_trail_tells_what_there_was_to_decide_by(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,14 @@ def upgrade() -> None:
         sqlite_where=DECIDED,
         postgresql_where=DECIDED,
     )
+    op.create_table(
+        "claims",
+        sa.Column("sample_seq", sa.Integer(), nullable=False),
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["sample_seq"], ["samples.seq"]),
+        sa.PrimaryKeyConstraint("sample_seq"),
+    )
     _widen_bands()
     op.drop_index("scores_by_loss", "scores")
     op.rename_table("scores", "old_scores")

@@ -1,0 +1,70 @@
+"""Who is looking at which sample just now: several reviewers of one list get different ones.
+
+Claims are soft. They run out by themselves, nobody is kept from deciding by one, and what two
+decide all the same is settled by the sample's revision.
+"""
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, select, text
+
+from toploss import losses
+from toploss.home import Home
+from toploss.losses import Filter, Item, Place
+from toploss.orders import Order
+from toploss.schema import claims
+
+HELD_S = 300.0  # for so long, from when it was last asked for
+AT_ONCE = 50  # items looked at for the next that are free
+LOOKED_AT = 1000  # at most: so many others' claims at the top of a list are passed over
+
+_TAKE = text(
+    "INSERT INTO claims (sample_seq, holder, until) VALUES (:seq, :holder, :until) "
+    "ON CONFLICT (sample_seq) DO UPDATE SET holder = excluded.holder, until = excluded.until "
+    "WHERE claims.holder = excluded.holder OR claims.until < :now"
+)
+
+
+def following(
+    home: Home, which: Filter, *, holder: str, number: int, order: Order = Order.LOSS
+) -> list[Item]:
+    """The next samples of a list that nobody else holds; the holder has them from now on.
+
+    Raises:
+        UnknownLabel: the filter names no class.
+    """
+    found: list[Item] = []
+    after: Place | None = None
+    while len(found) < number and (after is None or after.rank < LOOKED_AT):
+        page = losses.top(home, which, order=order, limit=AT_ONCE, after=after).items
+        if not page:
+            break
+        found += take(home, page, holder=holder, number=number - len(found))
+        last = page[-1]
+        after = Place(score=last.score, seq=last.seq, rank=last.rank)
+    return found
+
+
+def take(home: Home, items: Sequence[Item], *, holder: str, number: int) -> list[Item]:
+    """The first of these that nobody else holds, at most so many: held from now on."""
+    now = time.time()
+    taken: list[Item] = []
+    with home.db.write() as connection:
+        others = _held(connection, [item.seq for item in items], holder, now)
+        for item in items:
+            if len(taken) == number:
+                break
+            if item.seq in others:
+                continue
+            claim = {"seq": item.seq, "holder": holder, "until": now + HELD_S, "now": now}
+            if connection.execute(_TAKE, claim).rowcount:  # else somebody was faster
+                taken.append(item)
+    return taken
+
+
+def _held(connection: Connection, seqs: Sequence[int], holder: str, now: float) -> set[int]:
+    query = select(claims.c.sample_seq).where(
+        claims.c.sample_seq.in_(seqs), claims.c.holder != holder, claims.c.until >= now
+    )
+    return set(connection.execute(query).scalars())
