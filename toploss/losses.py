@@ -284,7 +284,7 @@ def _places(
             query = _few(scoring_id, wanted, value, listed)
         else:
             value = column
-            query = _walk(scoring_id, wanted, value, listed)
+            query = _walk(scoring_id, wanted, value, listed, connection.dialect.name)
         if after is not None:
             further = or_(value < after.score, scores.c.sample_seq < after.seq)
             query = query.where(value <= after.score, further)
@@ -295,16 +295,19 @@ def _places(
 
 
 def _walk(
-    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int
+    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int, database: str
 ) -> Select[tuple[float, int]]:
-    """Down the index of the order. What is written as a sum is looked for in no other index."""
+    """Down the index of the order. SQLite, which knows nothing of how many there are, looks for
+    what is written as a sum in no other index; PostgreSQL would take such for rare."""
     query = select(value.label("score"), scores.c.sample_seq).where(
         scores.c.scoring == scoring_id, scores.c.listed == listed
     )
     kinds = wanted.kinds()
     if (split := kinds.pop("split", None)) is not None:
         query = query.where(scores.c.split == split)
-    query = query.where(*(scores.c[name] + 0 == class_id for name, class_id in kinds.items()))
+    for name, class_id in kinds.items():
+        column = scores.c[name] + 0 if database == "sqlite" else scores.c[name]
+        query = query.where(column == class_id)
     if wanted.text is not None:
         this = samples.c.seq == scores.c.sample_seq
         query = query.where(select(samples.c.seq).where(this, wanted.named()).exists())
