@@ -49,7 +49,7 @@ class Desk:
         return cls(
             home=home,
             swap=swap,
-            newcomers=Newcomers(home, swap),
+            newcomers=Newcomers(home, swap, batcher),
             batcher=batcher,
             cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,

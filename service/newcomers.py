@@ -3,12 +3,14 @@ review list before anything is trained."""
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, select
 
+from service.batcher import Batcher
 from service.swap import Serving, Swap
 from toploss import novelty, orders, scoring
 from toploss.engine import Outputs
@@ -23,13 +25,15 @@ from toploss.scoring import Opinion, Space
 log = logging.getLogger("toploss.newcomers")
 
 AT_ONCE = 32  # samples in one transaction
+PAUSE_S = 0.02  # between two looks whether anybody waits for an answer
+PATIENCE_S = 2.0  # that an image waits for such a moment, at most
 
 
 class Newcomers:
     """Follows what comes in, with one thread of the lowest priority."""
 
-    def __init__(self, home: Home, swap: Swap) -> None:
-        self._home, self._swap = home, swap
+    def __init__(self, home: Home, swap: Swap, batcher: Batcher) -> None:
+        self._home, self._swap, self._batcher = home, swap, batcher
         self._away = False  # the last look failed
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="newcomers", daemon=True)
@@ -46,8 +50,8 @@ class Newcomers:
     def score(self) -> bool:
         """Score the next of those that wait; returns whether there were any.
 
-        Samples of test, of classes that the model does not know, and those whose image cannot be
-        read, are passed over.
+        Passed over are samples of test, of classes that the model does not know, near-duplicates of
+        what it has learned from, and those whose image cannot be read.
         """
         serving = self._swap.serving
         if serving is None:
@@ -58,14 +62,19 @@ class Newcomers:
                 return False
             space = Space.of(connection, serving.version)
             waiting = connection.execute(
-                select(samples.c.seq, samples.c.id, samples.c.split, samples.c.class_id)
+                select(samples)
                 .where(samples.c.seq > row.newest)
                 .order_by(samples.c.seq)
                 .limit(AT_ONCE)
             ).all()
+            learned = _twins_of_learned(connection, waiting)
         if not waiting:
             return False
-        wanted = [one for one in waiting if one.split != "test" and one.class_id in space.place]
+        wanted = [
+            one
+            for one in waiting
+            if one.split != "test" and one.class_id in space.place and one.id not in learned
+        ]
         opinion = self._opinion(serving, wanted)
         if opinion is None:  # stopped in the middle
             return False
@@ -83,7 +92,7 @@ class Newcomers:
         ids, logits, features = [], [], []
         refused: list[ToplossError] = []
         for sample in wanted:
-            if self._stopped.is_set():
+            if not self._turn():
                 return None
             try:
                 data = self._home.blobs.get_image(sample.id)
@@ -96,8 +105,8 @@ class Newcomers:
             ids.append(sample.id)
             features.append(pooled)
             logits.append(serving.head.logits(pooled[None])[0])
-        if refused and not ids:  # not an image here and there, but the storage
-            raise refused[0]
+        if refused and not ids:
+            self._home.blobs.get_image(self._oldest())  # raises, where the storage is away
         if not ids:
             nothing = np.zeros((0, len(serving.labels)), np.float32)
             return Opinion(ids=(), probabilities=nothing)
@@ -108,6 +117,19 @@ class Newcomers:
         near, distances = novelty.nearest(outputs.features, bank, orders.NEAREST)
         neighbours = Neighbours(places=near, cosines=1 - distances)
         return Opinion(ids=ids, probabilities=shares, neighbours=neighbours, known=bank.ids)
+
+    def _turn(self) -> bool:
+        """Wait until nobody waits for an answer, but not for ever; False: it is time to stop."""
+        until = time.monotonic() + PATIENCE_S
+        while not self._batcher.idle and time.monotonic() < until:
+            if self._stopped.wait(PAUSE_S):
+                return False
+        return not self._stopped.is_set()
+
+    def _oldest(self) -> str:
+        with self._home.db.read() as connection:
+            query = select(samples.c.id).order_by(samples.c.seq).limit(1)
+            return str(connection.execute(query).scalar_one())
 
     def _follow(self) -> None:
         step_back(NEVER_FIRST)
@@ -120,3 +142,12 @@ class Newcomers:
                 if not self._away:
                     log.warning("action=score-newcomers outcome=failed error=%r; tried again", exc)
                 self._away = True
+
+
+def _twins_of_learned(connection: Connection, waiting: Sequence[Row[Any]]) -> set[str]:
+    """Those that show nearly what an older sample of train shows: a model that learned from that
+    one has seen them."""
+    ids = [one.id for one in waiting]
+    bridges = select(samples.c.quarantined_by).where(samples.c.quarantined_by.in_(ids))
+    joined = {one.id for one in waiting if one.split == "train" and one.group_id != one.id}
+    return joined | set(connection.execute(bridges).scalars())

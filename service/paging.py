@@ -10,7 +10,7 @@ from fastapi import Query
 
 from toploss.errors import BadInput
 
-LARGEST = 2**63 - 1  # what a database's integer holds
+LARGEST = 2**31 - 1  # what a database's integer holds
 
 Limit = Annotated[int, Query(ge=1, le=500, description="items in a page")]
 Cursor = Annotated[
@@ -58,6 +58,8 @@ def _sound(part: Any, kind: type) -> bool:
         return False
     if kind is int:
         return isinstance(part, int) and 0 <= part <= LARGEST
+    if isinstance(part, int):
+        return abs(part) <= LARGEST
     return math.isfinite(part)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path as FilePath
@@ -23,6 +24,8 @@ from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.losses import Filter, Item, Place
 from toploss.orders import Order
+
+log = logging.getLogger("toploss.review")
 
 router = APIRouter(prefix="/v1", tags=["review"])
 pages = APIRouter(include_in_schema=True, tags=["pages"])
@@ -246,7 +249,13 @@ class Assets(StaticFiles):
 
 
 def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:
-    found = claims.following(home, listing.filter(), order=listing.order, holder=actor, number=1)
+    try:
+        found = claims.following(
+            home, listing.filter(), order=listing.order, holder=actor, number=1
+        )
+    except ToplossError as exc:  # the decision is recorded, whatever comes of this
+        log.warning("action=claim outcome=failed error=%s", exc)
+        return None
     return _shown(found[0]) if found else None
 
 

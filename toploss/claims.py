@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select, text
 
 from toploss import losses
+from toploss.database import one_at_a_time
 from toploss.home import Home
 from toploss.losses import Filter, Item, Place
 from toploss.orders import Order
@@ -51,6 +52,7 @@ def take(home: Home, items: Sequence[Item], *, holder: str, number: int) -> list
     now = time.time()
     taken: list[Item] = []
     with home.db.write() as connection:
+        one_at_a_time(connection)  # or two lists in different orders would wait for each other
         others = _held(connection, [item.seq for item in items], holder, now)
         for item in items:
             if len(taken) == number:

@@ -66,6 +66,10 @@ class Standing:
             decision_id=data["decision_id"],
         )
 
+    @property
+    def excluded(self) -> bool:
+        return self.state is State.EXCLUDED
+
     def columns(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -350,13 +354,8 @@ def append(
         {"at_seq": row.seq},
     )
     if (standing.class_id, standing.decision_id) != (row.class_id, row.decision_id):
-        scoring.follow(
-            connection,
-            row.seq,
-            standing.class_id,
-            decided=standing.decision is not None,
-            relabelled=standing.class_id != row.class_id,
-        )
+        relabelled = standing.class_id != row.class_id
+        scoring.follow(connection, row, standing, relabelled=relabelled)
 
 
 def record_event(

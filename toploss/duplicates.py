@@ -22,7 +22,6 @@ from toploss.splits import Split
 # fixed camera, a flat-bed scanner), and one group of them all would swallow a class.
 MANY = 50
 # What a look-up weighs at most: pictures alike by the thousand would make an import quadratic.
-# Among 50,000 photographs a look-up meets 125.
 CANDIDATES = 2000
 BATCH = 256  # samples of one transaction, when likenesses are filled in
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, select
 
 from toploss import classes, duplicates, likeness, preprocess, quarantine
 from toploss.classes import Classes
+from toploss.database import one_at_a_time
 from toploss.duplicates import Near
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -94,6 +95,7 @@ def set_leaks_aside(home: Home) -> list[Quarantined]:
             for entry in quarantine.leaking(row.id, Split(row.split), [one]):
                 put.setdefault(entry.id, entry)
     with home.db.write() as connection:
+        one_at_a_time(connection)
         quarantine.put(connection, put.values())
     return list(put.values())
 

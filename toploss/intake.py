@@ -11,6 +11,7 @@ from typing import Any
 
 from toploss import classes, duplicates, samples
 from toploss.classes import Classes
+from toploss.database import one_at_a_time
 from toploss.errors import Broken, ToplossError
 from toploss.home import Home
 from toploss.preprocess import SUFFIXES
@@ -139,6 +140,7 @@ def _record(
     actor: str,
 ) -> None:
     with home.db.write() as connection:
+        one_at_a_time(connection)
         pairs = list(zip(batch, kept, strict=True))
         wanted = dict.fromkeys(item.label for item, image in pairs if isinstance(image, Kept))
         if new_classes:

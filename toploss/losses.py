@@ -252,7 +252,8 @@ def _total(connection: Connection, scoring_id: int, wanted: _Wanted) -> int | No
         return tally.total(connection, wanted.counted(scoring_id))
     if _many_named(connection, wanted):
         return None
-    found = (_few(scoring_id, wanted, scores.c.loss + 0, listed) for listed in wanted.listed)
+    sums = connection.dialect.name == "sqlite"
+    found = (_few(scoring_id, wanted, scores.c.loss + 0, listed, sums) for listed in wanted.listed)
     return sum(_count(connection, query.subquery()) for query in found)
 
 
@@ -277,14 +278,15 @@ def _places(
     """Score and sequence number of a page's samples, in order."""
     few = total is not None and total <= FEW
     narrow = wanted.text or wanted.kinds().keys() - {"split"}
+    sums = connection.dialect.name == "sqlite"
     streams = []
     for listed in wanted.listed:  # each lies in order in the index; both together do not
         if few and narrow:
             value = column + 0  # in no index: what fits is fetched by what it fits, and sorted
-            query = _few(scoring_id, wanted, value, listed)
+            query = _few(scoring_id, wanted, value, listed, sums)
         else:
             value = column
-            query = _walk(scoring_id, wanted, value, listed, connection.dialect.name)
+            query = _walk(scoring_id, wanted, value, listed, sums)
         if after is not None:
             further = or_(value < after.score, scores.c.sample_seq < after.seq)
             query = query.where(value <= after.score, further)
@@ -295,10 +297,10 @@ def _places(
 
 
 def _walk(
-    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int, database: str
+    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int, sums: bool
 ) -> Select[tuple[float, int]]:
-    """Down the index of the order. SQLite, which knows nothing of how many there are, looks for
-    what is written as a sum in no other index; PostgreSQL would take such for rare."""
+    """Down the index of the order. With `sums`, columns that shall lead to no index are written as
+    such: SQLite knows nothing of how many there are. PostgreSQL does, and takes sums for rare."""
     query = select(value.label("score"), scores.c.sample_seq).where(
         scores.c.scoring == scoring_id, scores.c.listed == listed
     )
@@ -306,7 +308,7 @@ def _walk(
     if (split := kinds.pop("split", None)) is not None:
         query = query.where(scores.c.split == split)
     for name, class_id in kinds.items():
-        column = scores.c[name] + 0 if database == "sqlite" else scores.c[name]
+        column = scores.c[name] + 0 if sums else scores.c[name]
         query = query.where(column == class_id)
     if wanted.text is not None:
         this = samples.c.seq == scores.c.sample_seq
@@ -315,17 +317,20 @@ def _walk(
 
 
 def _few(
-    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int
+    scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int, sums: bool
 ) -> Select[tuple[float, int]]:
-    """By name, or by the index of the classes."""
+    """By name, or by the index of the classes; `sums` as in `_walk`."""
     query = select(value.label("score"), scores.c.sample_seq)
+    wants = {"scoring": scoring_id, "listed": listed, **wanted.kinds()}
+    hidden = {"scoring"}
     if wanted.text is not None:
         named = select(samples.c.seq).where(wanted.named())
         query = query.where(scores.c.sample_seq.in_(named))
-    kinds = (scores.c[name] == value for name, value in wanted.kinds().items())
-    # Sums again: what fits is looked for by nothing else.
-    this = scores.c.scoring + 0 == scoring_id, scores.c.listed + 0 == listed
-    return query.where(*this, *kinds)
+        hidden = {"scoring", "listed", "class_id", "predicted_class_id"}
+    for name, wish in wants.items():
+        column = scores.c[name] + 0 if name in hidden and sums else scores.c[name]
+        query = query.where(column == wish)
+    return query
 
 
 def _items(

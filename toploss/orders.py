@@ -91,11 +91,13 @@ class Scale:
 
     def combined(self, loss: Scores, margin: Scores) -> Scores:
         """As the function of this name, up to the distance of two knots."""
-        shares = np.linspace(0, 1, KNOTS)
-        ranks = [
-            np.interp(each, known, shares)
-            for known, each in zip(self.knots, (loss, margin), strict=True)
-        ]
+        ranks = []
+        for known, each in zip(self.knots, (loss, margin), strict=True):
+            values, counts = np.unique(known, return_counts=True)
+            middles = (
+                counts.cumsum() - (counts + 1) / 2
+            )  # equal scores share the mean of their ranks
+            ranks.append(np.interp(each, values, middles / (KNOTS - 1)))
         mean: Scores = np.mean(ranks, axis=0)
         return mean
 

@@ -74,6 +74,7 @@ def add(
         classes.load(connection).id_of(label)
     kept = keep(home, data, name)
     with home.db.write() as connection:
+        one_at_a_time(connection)
         known = classes.load(connection)
         return record(
             connection, home, kept, known.id_of(label), actor=actor, split=split, known=known

@@ -306,8 +306,8 @@ scores = Table(
         for order in ("loss", "margin", "combined", "confident_wrong", "neighbours")
     ),
     # Not by the scoring first: SQLite would think an index of the orders as good.
-    Index("scores_by_pair", "class_id", "predicted_class_id", "scoring"),
-    Index("scores_by_predicted", "predicted_class_id", "scoring"),
+    Index("scores_by_pair", "class_id", "listed", "predicted_class_id", "scoring"),
+    Index("scores_by_predicted", "predicted_class_id", "listed", "scoring"),
 )
 
 # How many scored samples there are of each kind: changed in the transaction that changes them.

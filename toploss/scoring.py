@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from toploss.tally import Cell
 
 AT_ONCE = 5000  # rows in memory
 IN_A_QUERY = 500  # parameters; databases bound them
+EXCLUDED = "excluded"  # of `decisions.State`
 UNKNOWN = -1.0  # of the order by neighbours, where they are not known
 # A decision stands until the evidence against it has grown by this much, in nats: the label is ten
 # times less likely than it was then.
@@ -45,6 +46,17 @@ class Listed(IntEnum):
     OUT = 0  # its label is no class of the version
     PENDING = 1
     DECIDED = 2
+
+
+class Standing(Protocol):
+    """What is said of a sample, as `decisions.Standing` has it."""
+
+    @property
+    def class_id(self) -> int: ...
+    @property
+    def decision_id(self) -> str | None: ...
+    @property
+    def excluded(self) -> bool: ...
 
 
 class Source(StrEnum):
@@ -131,28 +143,33 @@ def scoring_of(connection: Connection, version: str) -> Row[Any] | None:
 
 
 def follow(
-    connection: Connection, sample_seq: int, class_id: int, *, decided: bool, relabelled: bool
+    connection: Connection, sample: Row[Any], standing: Standing, *, relabelled: bool
 ) -> None:
     """A sample was decided, or a decision taken back: in every version's list it stands where it
     belongs, and under another label it is scored anew. Under a label that a version does not know
-    it is in no list of that version, until its label is one of them again."""
+    it is in no list of that version, until its label is one of them again.
+
+    Args:
+        sample: its row, as it was before.
+    """
+    seen = _evidence(connection, [standing.decision_id]).get(standing.decision_id)
     counts: Counter[Cell] = Counter()
     for scoring in connection.execute(select(scorings)).all():
-        where = (scores.c.scoring == scoring.id) & (scores.c.sample_seq == sample_seq)
+        where = (scores.c.scoring == scoring.id) & (scores.c.sample_seq == sample.seq)
         row = connection.execute(select(scores).where(where)).first()
         if row is None:
             continue
-        new: dict[str, Any] = {"class_id": class_id, "returned": False}
-        listed = Listed.DECIDED if decided else Listed.PENDING
+        new: dict[str, Any] = {**row._asdict(), "class_id": standing.class_id}
         if relabelled:
             space = Space.of(connection, scoring.version)
-            if class_id in space.place:
-                new |= _again(connection, row, space, space.scale(scoring), class_id)
+            if standing.class_id in space.place:
+                scale = space.scale(scoring)
+                new |= _again(connection, row, space, scale, standing.class_id)
+                new |= _stands(new, standing.decision_id, standing.excluded, seen)
             else:
-                listed = Listed.OUT
-        elif row.listed == Listed.OUT:
-            listed = Listed.OUT
-        new["listed"] = listed
+                new |= {"listed": Listed.OUT, "returned": False}
+        elif row.listed != Listed.OUT:
+            new |= _stands(new, standing.decision_id, standing.excluded, seen)
         _change(connection, row, new, counts)
     tally.shift(connection, counts)
 
@@ -167,23 +184,28 @@ def follow_merge(connection: Connection, kept: int) -> None:
         scale = space.scale(scoring)
         last = 0
         while rows := connection.execute(
-            select(scores, samples.c.class_id.label("today"), samples.c.decision)
+            select(
+                scores, samples.c.class_id.label("today"), samples.c.decision_id, samples.c.state
+            )
             .join(samples, samples.c.seq == scores.c.sample_seq)
             .where((scores.c.scoring == scoring.id) & (scores.c.sample_seq > last))
             .order_by(scores.c.sample_seq)
             .limit(AT_ONCE)
         ).all():
             last = rows[-1].sample_seq
+            back = [row.decision_id for row in rows if row.listed == Listed.OUT]
+            seen = _evidence(connection, back)
             for row in rows:
                 if not knew and row.class_id == row.today:
                     continue
-                new: dict[str, Any] = {"class_id": row.today, "listed": row.listed}
+                new: dict[str, Any] = {**row._asdict(), "class_id": row.today}
                 if row.today in space.place:
                     new |= _again(connection, row, space, scale, row.today)
                     if row.listed == Listed.OUT:
-                        new["listed"] = Listed.DECIDED if row.decision else Listed.PENDING
+                        excluded = row.state == EXCLUDED
+                        new |= _stands(new, row.decision_id, excluded, seen.get(row.decision_id))
                 else:
-                    new["listed"] = Listed.OUT
+                    new |= {"listed": Listed.OUT, "returned": False}
                 _change(connection, row, new, counts)
     tally.shift(connection, counts)
 
@@ -237,16 +259,18 @@ class _Found:
     places: Labels  # (m,), of their labels among the version's classes
     splits: list[str]
     decisions: list[str | None]  # the events that stand
+    excluded: list[bool]
 
     @classmethod
     def of(cls, connection: Connection, ids: Sequence[str], space: Space) -> "_Found":
-        rows, seqs, places, splits, decisions = [], [], [], [], []
+        rows, seqs, places, splits, decisions, excluded = [], [], [], [], [], []
         wanted = (
             samples.c.id,
             samples.c.seq,
             samples.c.class_id,
             samples.c.split,
             samples.c.decision_id,
+            samples.c.state,
         )
         start = 0
         for some in chunks(ids, IN_A_QUERY):
@@ -261,6 +285,7 @@ class _Found:
                 places.append(space.place[row.class_id])
                 splits.append(row.split)
                 decisions.append(row.decision_id)
+                excluded.append(row.state == EXCLUDED)
             start += len(some)
         return cls(
             rows=np.array(rows, np.intp),
@@ -268,6 +293,7 @@ class _Found:
             places=np.array(places, np.intp),
             splits=splits,
             decisions=decisions,
+            excluded=excluded,
         )
 
 
@@ -314,24 +340,46 @@ def _write(
                 zip(found.seqs[some].tolist(), places.tolist(), found.splits[some], strict=True)
             )
         ]
-        _stand_decided(connection, written, found.decisions[some])
+        _stand_decided(connection, written, found.decisions[some], found.excluded[some])
         connection.execute(scores.insert(), written)
         counts = Counter(_cell(scoring, row) for row in written)
         tally.shift(connection, counts)
 
 
 def _stand_decided(
-    connection: Connection, written: list[dict[str, Any]], decisions: Sequence[str | None]
+    connection: Connection,
+    written: list[dict[str, Any]],
+    decisions: Sequence[str | None],
+    excluded: Sequence[bool],
 ) -> None:
-    """What was decided stays so, unless the evidence against it has grown much."""
-    decided = {event: row for event, row in zip(decisions, written, strict=True) if event}
-    for some in chunks(decided, IN_A_QUERY):
+    seen = _evidence(connection, decisions)
+    for row, decision_id, out in zip(written, decisions, excluded, strict=True):
+        row |= _stands(row, decision_id, out, seen.get(decision_id))
+
+
+def _evidence(
+    connection: Connection, decisions: Iterable[str | None]
+) -> dict[str | None, dict[str, Any]]:
+    """What there was to decide by, by the decision's event."""
+    found: dict[str | None, dict[str, Any]] = {}
+    for some in chunks(filter(None, decisions), IN_A_QUERY):
         query = select(sample_events.c.id, sample_events.c.evidence)
         for event in connection.execute(query.where(sample_events.c.id.in_(some))):
-            row, seen = decided[event.id], event.evidence or {}
-            grown = row["loss"] - seen.get("loss_after", math.inf)
-            row["returned"] = grown >= MUCH and row["predicted_class_id"] != row["class_id"]
-            row["listed"] = Listed.PENDING if row["returned"] else Listed.DECIDED
+            found[event.id] = event.evidence or {}
+    return found
+
+
+def _stands(
+    row: dict[str, Any], decision_id: str | None, excluded: bool, seen: dict[str, Any] | None
+) -> dict[str, Any]:
+    """How a sample stands in a list: what was decided stays so, unless the evidence against it has
+    grown much. What was excluded says nothing of a label."""
+    if decision_id is None:
+        return {"listed": Listed.PENDING, "returned": False}
+    grown = row["loss"] - (seen or {}).get("loss_after", math.inf)
+    differs = row["predicted_class_id"] != row["class_id"]
+    returned = not excluded and differs and grown >= MUCH
+    return {"listed": Listed.PENDING if returned else Listed.DECIDED, "returned": returned}
 
 
 def _again(
@@ -380,13 +428,15 @@ def _disagreement(cosines: npt.NDArray[np.float16], same: npt.NDArray[np.bool_])
 def _change(
     connection: Connection, row: Row[Any], new: dict[str, Any], counts: Counter[Cell]
 ) -> None:
-    """Write a row's new values; `counts` hears of it."""
+    """Write what is new of a row; `counts` hears of it."""
+    before = row._asdict()
+    changed = {name: new[name] for name in scores.c.keys() if new[name] != before[name]}  # noqa: SIM118  # of columns
+    if not changed:
+        return
     where = (scores.c.scoring == row.scoring) & (scores.c.sample_seq == row.sample_seq)
-    connection.execute(scores.update().where(where).values(**new))
-    before = {name: getattr(row, name) for name in ("listed", "split", "class_id")}
-    before["predicted_class_id"] = row.predicted_class_id
+    connection.execute(scores.update().where(where).values(**changed))
     counts[_cell(row.scoring, before)] -= 1
-    counts[_cell(row.scoring, before | new)] += 1
+    counts[_cell(row.scoring, new)] += 1
 
 
 def _cell(scoring: int, row: dict[str, Any]) -> Cell:

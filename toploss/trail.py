@@ -5,21 +5,16 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from toploss import classes
-from toploss.decisions import ACTIONS, Kind
+from toploss.decisions import Kind
 from toploss.home import Home
-from toploss.schema import sample_events
+from toploss.schema import DECIDED, sample_events
 
 
 def listed(
     home: Home, *, after: int | None = None, limit: int | None = None
 ) -> list[dict[str, Any]]:
     """Decisions and undos, newest first, with the sequence number that a next page starts after."""
-    query = (
-        select(sample_events)
-        .where(sample_events.c.kind.in_([*ACTIONS, Kind.UNDO]))
-        .order_by(sample_events.c.seq.desc())
-        .limit(limit)
-    )
+    query = select(sample_events).where(DECIDED).order_by(sample_events.c.seq.desc()).limit(limit)
     if after is not None:
         query = query.where(sample_events.c.seq < after)
     with home.db.read() as connection:

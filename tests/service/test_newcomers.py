@@ -1,12 +1,13 @@
 """Samples that come after a model are in its list before anything is trained."""
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from service.newcomers import Newcomers
 from tests.service.conftest import House, picture
 from toploss.errors import Broken
 from toploss.novelty import Bank
@@ -69,6 +70,24 @@ def test_their_neighbours_are_of_the_images_that_the_model_learned_from(scored: 
     assert all(0 <= item["score"] <= 1 for item in by_neighbours)
 
 
+def test_who_shows_what_the_model_learned_from_is_not_held_out_and_waits(scored: House) -> None:
+    learned = Image.open(
+        io.BytesIO(scored.client.get(f"/v1/samples/{scored.ids[9]}/image").content)
+    ).convert("RGB")
+    learned.putpixel((0, 0), (0, 0, 0))
+    out = io.BytesIO()
+    learned.save(out, "PNG")
+    files = {"image": ("again.png", out.getvalue())}
+    twin = scored.client.post("/v1/samples", files=files, data={"label": "red"}).json()
+    assert twin["split"] == "train"
+
+    assert scored.desk.newcomers.score()
+
+    assert twin["id"] not in listed(scored)
+    found = scored.client.get(f"/v1/samples/{twin['id']}/neighbours").json()
+    assert [like["id"] for like in found["duplicates"]] == [scored.ids[9]]
+
+
 def test_it_follows_by_itself(scored: House) -> None:
     scored.desk.newcomers.start()
     added = [post(scored, seed) for seed in range(200, 210)]
@@ -81,7 +100,7 @@ def test_a_class_that_the_model_does_not_know_waits(scored: House) -> None:
     scored.client.post("/v1/classes", json={"name": "mauve"})
     new = [post(scored, seed, "mauve") for seed in range(300, 306)]
 
-    scored.desk.newcomers.score()
+    assert scored.desk.newcomers.score()
 
     assert not {one["id"] for one in new} & listed(scored).keys()
 
@@ -122,4 +141,4 @@ def test_while_the_storage_is_away_nothing_is_passed_over(
 
 
 def test_without_a_model_there_is_nothing_to_score(empty: House) -> None:
-    assert not Newcomers(empty.home, empty.desk.swap).score()
+    assert not empty.desk.newcomers.score()

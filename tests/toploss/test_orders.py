@@ -65,6 +65,19 @@ def test_combined_is_the_mean_rank_and_equals_share_theirs():
     assert found == pytest.approx([4.5 / 8, 6.5 / 8, 7 / 8, 2 / 8])
 
 
+@pytest.mark.parametrize("sure", [0.0, 0.9])
+def test_a_scale_ranks_as_the_pool_does_also_among_equals(sure):
+    """Nine of ten may be as sure as float32 allows, and so share a rank."""
+    probabilities, labels = many(n=2000)
+    saturated = np.random.default_rng(1).random(2000) < sure
+    probabilities[saturated] = np.eye(4, dtype=np.float32)[labels[saturated]]
+    loss, margin = orders.loss(probabilities, labels), orders.margin(probabilities, labels)
+
+    scale = orders.Scale.of(probabilities, labels)
+
+    assert scale.combined(loss, margin) == pytest.approx(orders.combined(loss, margin), abs=0.003)
+
+
 def test_confident_wrong_puts_the_surest_disagreement_first_and_the_surest_agreement_last():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], np.float32)
 

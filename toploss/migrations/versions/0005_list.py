@@ -57,8 +57,10 @@ def upgrade() -> None:
                 "split",
             ],
         )
-    op.create_index("scores_by_pair", "scores", ["class_id", "predicted_class_id", "scoring"])
-    op.create_index("scores_by_predicted", "scores", ["predicted_class_id", "scoring"])
+    op.create_index(
+        "scores_by_pair", "scores", ["class_id", "listed", "predicted_class_id", "scoring"]
+    )
+    op.create_index("scores_by_predicted", "scores", ["predicted_class_id", "listed", "scoring"])
 
 
 def _widen_bands() -> None:
