@@ -135,6 +135,18 @@ def one_at_a_time(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LABELS})
 
 
+@contextmanager
+def in_order(connection: Connection) -> Iterator[None]:
+    """What is asked within is read from an index that has its order. PostgreSQL thinks that two
+    classes which are often seen together are so by chance, and would fetch and sort them all."""
+    told = connection.dialect.name == "postgresql"
+    if told:
+        connection.execute(text("SET LOCAL enable_sort = off"))
+    yield
+    if told:
+        connection.execute(text("SET LOCAL enable_sort = on"))
+
+
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)

@@ -7,6 +7,7 @@ what one of a thousand costs. How many there are is counted as they change (`top
 import heapq
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, f
 
 from toploss import classes, models, orders, scoring, tally
 from toploss.classes import Classes
+from toploss.database import in_order
 from toploss.home import Home
 from toploss.orders import Order
 from toploss.schema import samples, scores, tallies, versions
@@ -291,7 +293,8 @@ def _places(
             further = or_(value < after.score, scores.c.sample_seq < after.seq)
             query = query.where(value <= after.score, further)
         query = query.order_by(value.desc(), scores.c.sample_seq.desc()).limit(limit)
-        streams.append([(row.score, row.sample_seq) for row in connection.execute(query)])
+        with in_order(connection) if value is column else nullcontext():
+            streams.append([(row.score, row.sample_seq) for row in connection.execute(query)])
     merged = heapq.merge(*streams, reverse=True)
     return list(islice(merged, limit))
 
@@ -300,7 +303,7 @@ def _walk(
     scoring_id: int, wanted: _Wanted, value: ColumnElement[float], listed: int, sums: bool
 ) -> Select[tuple[float, int]]:
     """Down the index of the order. With `sums`, columns that shall lead to no index are written as
-    such: SQLite knows nothing of how many there are. PostgreSQL does, and takes sums for rare."""
+    such, for SQLite, which knows nothing of how many there are."""
     query = select(value.label("score"), scores.c.sample_seq).where(
         scores.c.scoring == scoring_id, scores.c.listed == listed
     )
