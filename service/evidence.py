@@ -16,7 +16,7 @@ from toploss import classes, evidence, samples
 from toploss.errors import UnknownLabel
 from toploss.evidence import Like
 from toploss.home import Home
-from toploss.scoring import Space
+from toploss.space import Space
 
 router = APIRouter(prefix="/v1/samples/{sample_id}", tags=["review"])
 

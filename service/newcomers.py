@@ -20,7 +20,8 @@ from toploss.orders import Neighbours
 from toploss.preprocess import decode
 from toploss.priority import NEVER_FIRST, step_back
 from toploss.schema import samples
-from toploss.scoring import Opinion, Space
+from toploss.scoring import Opinion
+from toploss.space import Space
 
 log = logging.getLogger("toploss.newcomers")
 

@@ -10,7 +10,8 @@ from toploss import classes, losses, samples
 from toploss.classes import Classes
 from toploss.home import Home
 from toploss.schema import samples as table
-from toploss.scoring import NEAR, UNKNOWN, Source, Space
+from toploss.scoring import NEAR, UNKNOWN, Source
+from toploss.space import Space
 
 SHOWN = 3  # classes
 NEIGHBOURS = 8

@@ -21,7 +21,8 @@ from toploss.database import in_order
 from toploss.home import Home
 from toploss.orders import Order
 from toploss.schema import samples, scores, tallies, versions
-from toploss.scoring import COLUMNS, Listed, Source, Space
+from toploss.scoring import COLUMNS, Listed, Source
+from toploss.space import Space
 
 ReviewState = Literal["pending", "decided", "all"]
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Row, func, select
 from toploss import orders, tally
 from toploss.database import one_at_a_time
 from toploss.orders import LEAST_VOTE, Labels, Neighbours, Order, Probabilities, Scale, Scores
-from toploss.schema import classes as class_table
-from toploss.schema import sample_events, samples, scores, scorings, versions
+from toploss.schema import sample_events, samples, scores, scorings
+from toploss.space import Space
 from toploss.tally import Cell
 
 AT_ONCE = 5000  # rows in memory
@@ -208,46 +208,6 @@ def follow_merge(connection: Connection, kept: int) -> None:
                     new |= {"listed": Listed.OUT, "returned": False}
                 _change(connection, row, new, counts)
     tally.shift(connection, counts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Space:
-    """The outputs of a version as classes of today: merged ones are one."""
-
-    class_ids: tuple[int, ...]  # each once, in the order of the outputs
-    place: dict[int, int]  # class id → its place among them
-    columns: Labels  # of each output, its class's place
-    merges: dict[int, int]  # class id → the one that it was merged into
-
-    @classmethod
-    def of(cls, connection: Connection, version: str) -> "Space":
-        found = connection.execute(select(versions.c.class_ids).where(versions.c.name == version))
-        gone = connection.execute(select(class_table).where(class_table.c.merged_into.is_not(None)))
-        merges = {row.id: row.merged_into for row in gone}
-        outputs = [merges.get(class_id, class_id) for class_id in found.scalar_one()]
-        class_ids = tuple(dict.fromkeys(outputs))
-        place = {class_id: number for number, class_id in enumerate(class_ids)}
-        columns = np.array([place[class_id] for class_id in outputs], np.intp)
-        return cls(class_ids=class_ids, place=place, columns=columns, merges=merges)
-
-    def merged(self, probabilities: Probabilities) -> Probabilities:
-        """(n, outputs) to (n, classes)."""
-        if len(self.class_ids) == len(self.columns):
-            return probabilities
-        sums = np.zeros((len(probabilities), len(self.class_ids)), np.float32)
-        for output, place in enumerate(self.columns.tolist()):
-            sums[:, place] += probabilities[:, output]
-        return sums
-
-    def scale(self, scoring: Row[Any]) -> Scale:
-        """The pool's, as it was kept. A class that others were merged into asks for as much as the
-        one of them that asked for most."""
-        asked = np.zeros(len(self.class_ids))
-        for class_id, threshold in scoring.thresholds:
-            at = self.place[self.merges.get(class_id, class_id)]
-            asked[at] = max(asked[at], threshold)
-        knots = np.array(scoring.loss_knots), np.array(scoring.margin_knots)
-        return Scale(thresholds=asked, knots=knots)
 
 
 @dataclass(frozen=True, kw_only=True)
