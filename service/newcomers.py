@@ -68,9 +68,9 @@ class Newcomers:
                 .order_by(samples.c.seq)
                 .limit(AT_ONCE)
             ).all()
+            if not waiting:
+                return False
             learned = _twins_of_learned(connection, waiting)
-        if not waiting:
-            return False
         wanted = [
             one
             for one in waiting

@@ -69,7 +69,7 @@ class Listing(BaseModel):
     text: Text | None = None
 
     def filter(self) -> Filter:
-        return Filter(**self.model_dump(exclude={"order"}))
+        return Filter(**self.model_dump(include={"label", "predicted", "split", "text"}))
 
 
 class OneDecision(BaseModel):
@@ -99,9 +99,6 @@ class Claim(Listing):
     """Samples of a list, to look at next."""
 
     number: int = Field(default=10, ge=1, le=MOST_CLAIMED)
-
-    def filter(self) -> Filter:
-        return Filter(**self.model_dump(exclude={"order", "number"}))
 
 
 class SeveralDecisions(BaseModel):

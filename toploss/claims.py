@@ -22,8 +22,7 @@ LOOKED_AT = 1000  # at most: so many others' claims at the top of a list are pas
 
 _TAKE = text(
     "INSERT INTO claims (sample_seq, holder, until) VALUES (:seq, :holder, :until) "
-    "ON CONFLICT (sample_seq) DO UPDATE SET holder = excluded.holder, until = excluded.until "
-    "WHERE claims.holder = excluded.holder OR claims.until < :now"
+    "ON CONFLICT (sample_seq) DO UPDATE SET holder = excluded.holder, until = excluded.until"
 )
 
 
@@ -50,18 +49,13 @@ def following(
 def take(home: Home, items: Sequence[Item], *, holder: str, number: int) -> list[Item]:
     """The first of these that nobody else holds, at most so many: held from now on."""
     now = time.time()
-    taken: list[Item] = []
     with home.db.write() as connection:
-        one_at_a_time(connection)  # or two lists in different orders would wait for each other
+        one_at_a_time(connection)  # or two would find the same ones free
         others = _held(connection, [item.seq for item in items], holder, now)
-        for item in items:
-            if len(taken) == number:
-                break
-            if item.seq in others:
-                continue
-            claim = {"seq": item.seq, "holder": holder, "until": now + HELD_S, "now": now}
-            if connection.execute(_TAKE, claim).rowcount:  # else somebody was faster
-                taken.append(item)
+        taken = [item for item in items if item.seq not in others][:number]
+        for item in taken:
+            claim = {"seq": item.seq, "holder": holder, "until": now + HELD_S}
+            connection.execute(_TAKE, claim)
     return taken
 
 

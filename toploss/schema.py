@@ -84,6 +84,12 @@ samples = Table(
     Index("samples_by_name", "name"),
     Index("samples_by_group", "group_id"),
     Index(
+        "samples_quarantined",
+        "quarantined_by",
+        sqlite_where=text("quarantined_by IS NOT NULL"),
+        postgresql_where=text("quarantined_by IS NOT NULL"),
+    ),
+    Index(
         "samples_changed", "split", sqlite_where=text("changed"), postgresql_where=text("changed")
     ),
 )

@@ -154,13 +154,11 @@ def follow(
     """
     seen = _evidence(connection, [standing.decision_id]).get(standing.decision_id)
     counts: Counter[Cell] = Counter()
-    for scoring in connection.execute(select(scorings)).all():
-        where = (scores.c.scoring == scoring.id) & (scores.c.sample_seq == sample.seq)
-        row = connection.execute(select(scores).where(where)).first()
-        if row is None:
-            continue
+    for row in connection.execute(select(scores).where(scores.c.sample_seq == sample.seq)).all():
         new: dict[str, Any] = {**row._asdict(), "class_id": standing.class_id}
         if relabelled:
+            this = scorings.c.id == row.scoring
+            scoring = connection.execute(select(scorings).where(this)).one()
             space = Space.of(connection, scoring.version)
             if standing.class_id in space.place:
                 scale = space.scale(scoring)

@@ -22,6 +22,13 @@ def upgrade() -> None:
     op.create_index("samples_by_name", "samples", ["name"])
     op.create_index("samples_by_group", "samples", ["group_id"])
     op.create_index(
+        "samples_quarantined",
+        "samples",
+        ["quarantined_by"],
+        sqlite_where=sa.text("quarantined_by IS NOT NULL"),
+        postgresql_where=sa.text("quarantined_by IS NOT NULL"),
+    )
+    op.create_index(
         "sample_events_decided",
         "sample_events",
         ["seq"],
