@@ -8,13 +8,14 @@ from service import (
     explanations,
     login,
     models,
+    pages,
     predictions,
     problems,
     retraining,
     review,
     samples,
 )
-from service.review import WEB, Assets
+from service.pages import WEB, Assets
 from toploss import __version__
 
 
@@ -38,9 +39,9 @@ def build() -> FastAPI:
         review,
         retraining,
         models,
+        pages,
+        login,
     ):
         api.include_router(part.router)
-    api.include_router(review.pages)
-    api.include_router(login.router)
     api.mount("/web", Assets(directory=WEB), name="web")
     return api

@@ -167,7 +167,7 @@ class _Leaving:
             status = message["status"]
             if status == 405 and (allowed := self._allowed()):
                 headers["allow"] = allowed
-            if status >= 400 and headers.get("content-type") != problems.MEDIA_TYPE:
+            if status >= 400 and not self._says_it(headers.get("content-type", "")):
                 self._replaced = True
                 await self._replace(status, headers)
                 return
@@ -177,6 +177,11 @@ class _Leaving:
             return
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self.send(message)
+
+    def _says_it(self, media_type: str) -> bool:
+        """Whether an error is told already: as a problem, or on the page to sign in on."""
+        page = self.scope["path"] == "/login" and media_type.startswith("text/html")
+        return page or media_type == problems.MEDIA_TYPE
 
     async def _replace(self, status: int, headers: Headers) -> None:
         unready = self.scope["path"] == "/readyz" and status == 503
@@ -282,7 +287,7 @@ def _said(status: int, scope: Scope) -> Response:
 
 def _secure(headers: MutableHeaders) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Referrer-Policy", "same-origin")
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

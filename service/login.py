@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from service.auth import COOKIE, SESSION_S
 from service.desk import OurDesk, OurHome
-from service.review import page
+from service.pages import page
 
 router = APIRouter(tags=["pages"])
 

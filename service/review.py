@@ -1,20 +1,16 @@
-"""Reviewing over HTTP: the top losses, decisions, their undoing, and the page."""
+"""Reviewing over HTTP: the top losses, decisions and their undoing."""
 
 import csv
 import io
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
 
 from service import paging, problems, times
-from service.auth import caller_of
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import OR_CSV, Format, csv_file, paths
@@ -28,14 +24,6 @@ from toploss.orders import Order
 log = logging.getLogger("toploss.review")
 
 router = APIRouter(prefix="/v1", tags=["review"])
-pages = APIRouter(include_in_schema=True, tags=["pages"])
-
-WEB = FilePath(__file__).parent / "web"
-templates = Jinja2Templates(WEB)
-STRICT = (
-    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 
 Split = Literal["train", "valid", "test"]
 Label = Annotated[str | None, Query(max_length=200)]
@@ -215,34 +203,6 @@ def audit(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cur
     return paging.page(
         [times.spelled(event) for event in events], limit, lambda event: (event["seq"],)
     )
-
-
-@pages.get("/review", summary="The review page", response_class=Response)
-def review_page(home: OurHome, request: Request) -> Response:
-    caller = caller_of(request.scope)
-    return page(home, request, "review.html", csrf=caller.csrf, who=caller.session and caller.key)
-
-
-def page(
-    home: Home, request: Request, template: str, *, status: int = 200, **values: Any
-) -> Response:
-    """A page that runs nothing but our own scripts."""
-    return templates.TemplateResponse(
-        request,
-        template,
-        {"name": home.settings.name, **values},
-        status_code=status,
-        headers={"Content-Security-Policy": STRICT},
-    )
-
-
-class Assets(StaticFiles):
-    """The page's script and style: kept by browsers, and asked after each time."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def test_a_web_socket_is_closed(locked: House) -> None:
 
 
 def test_the_probes_and_the_page_s_looks_are_open(locked: House) -> None:
-    for path in ("/web/review.css", "/web/icon.svg"):
+    for path in ("/web/base.css", "/web/icon.svg"):
         assert locked.client.get(path).status_code == 200
     is_problem(locked.client.get("/livez"), 404)  # BentoML's, which is not in this house
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.review import WEB
+from service.pages import WEB
 from tests.service.conftest import House, is_problem
 from toploss.orders import Order
 
@@ -304,7 +304,7 @@ def test_the_page_has_everything_from_here_and_runs_nothing_inline(house: House)
     html = page.text
     assert not re.search(r"<style|style=|\son\w+=|<script(?![^>]*src=)", html)
     assert "://" not in html
-    for path in re.findall(r'(?:src|href)="(/[^"]+)"', html):
+    for path in re.findall(r'(?:src|href)="(/web/[^"]+)"', html):
         asset = house.client.get(path)
         assert asset.status_code == 200, path
         assert asset.headers["cache-control"] == "no-cache"
