@@ -25,10 +25,10 @@ from bench import faults
 from bench.common import main
 from bench.faults import DIGITS, HEALTHY, PHOTOS, WRONG, Case, Pool
 from bench.subjects import TRASHNET, WEIGHTS
+from toploss.intervals import wilson
 from training import curve, diagnosis, folds
 from training.diagnosis import Finding, Severity
 from training.evidence import Evidence, Scored
-from training.intervals import wilson
 from training.rules import Verdict
 from training.trained import Trained
 

@@ -38,7 +38,10 @@ PREDICT_READS = frozenset(
     {"/v1/model", "/docs.json", "/openapi.json", "/schema.json", "/metrics"}  # what clients read
 )
 REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims")
-REVIEW_READS_BELOW = ("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/review")
+REVIEW_READS_BELOW = (
+    *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress"),
+    "/review",
+)
 
 
 def needed(method: str, path: str) -> Role:

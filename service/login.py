@@ -20,7 +20,13 @@ def login_page(home: OurHome, request: Request, after: Next = "/review") -> Resp
     return page(home, request, "login.html", after=_ours(after), refused=False)
 
 
-@router.post("/login", summary="Sign in with a key", response_class=Response, status_code=303)
+@router.post(
+    "/login",
+    summary="Sign in with a key",
+    response_class=Response,
+    status_code=303,
+    responses={401: {"content": {"text/html": {}}, "description": "The page again."}},
+)
 def login(
     home: OurHome,
     desk: OurDesk,

@@ -31,7 +31,7 @@ def signed_page(home: Home, request: Request, template: str, **values: Any) -> R
     """A page for who is signed in, with the token that a change has to bring along."""
     caller = caller_of(request.scope)
     who = caller.key if caller.session else None
-    return page(home, request, template, csrf=caller.csrf, who=who, role=caller.key.role, **values)
+    return page(home, request, template, csrf=caller.csrf, key=caller.key, who=who, **values)
 
 
 def page(

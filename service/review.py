@@ -15,6 +15,7 @@ from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import OR_CSV, Format, csv_file, paths
 from toploss import claims, classes, decisions, losses, trail
+from toploss.claims import HELD_S
 from toploss.decisions import Decision
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -87,6 +88,9 @@ class Claim(Listing):
     """Samples of a list, to look at next."""
 
     number: int = Field(default=10, ge=1, le=MOST_CLAIMED)
+    cursor: str | None = Field(
+        default=None, max_length=500, description="the list's: begin there, not at the top"
+    )
 
 
 class SeveralDecisions(BaseModel):
@@ -112,12 +116,10 @@ def top_losses(
 ) -> dict[str, Any]:
     """Held-out losses of production's version, else of the newest. `total` is null where too many
     names begin like the text to be counted."""
-    after = None
-    if (place := paging.decode(cursor, float, int, int)) is not None:
-        after = Place(score=place[0], seq=place[1], rank=place[2])
+    after = _place(cursor)
     which = Filter(label=label, predicted=predicted, split=split, text=text, state=state)
     found = losses.top(home, which, order=order, limit=limit + 1, after=after)
-    page = paging.page(found.items, limit, lambda item: (item.score, item.seq, item.rank))
+    page = paging.page(found.items, limit, _cursor)
     page["items"] = [_shown(item) for item in page["items"]]
     return {**page, "total": found.total, "model": found.version}
 
@@ -141,9 +143,15 @@ def claim(home: OurHome, actor: Actor, body: Claim) -> dict[str, Any]:
     """Of the list, from its top. They are the caller's for five minutes, or until they are decided:
     other reviewers get others. Nobody is kept from deciding by a claim."""
     found = claims.following(
-        home, body.filter(), order=body.order, holder=actor, number=body.number
+        home,
+        body.filter(),
+        order=body.order,
+        holder=actor,
+        number=body.number,
+        after=_place(body.cursor),
     )
-    return {"items": [_shown(item) for item in found], "seconds": claims.HELD_S}
+    cursor = paging.encode(*_cursor(found[-1])) if found else None
+    return {"items": [_shown(item) for item in found], "next_cursor": cursor, "seconds": HELD_S}
 
 
 @router.post("/decisions", summary="Say what a sample is", status_code=201)
@@ -214,6 +222,15 @@ def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:
         log.warning("action=claim outcome=failed error=%s", exc)
         return None
     return _shown(found[0]) if found else None
+
+
+def _place(cursor: str | None) -> Place | None:
+    place = paging.decode(cursor, float, int, int)
+    return None if place is None else Place(score=place[0], seq=place[1], rank=place[2])
+
+
+def _cursor(item: Item) -> tuple[float, int, int]:
+    return item.score, item.seq, item.rank
 
 
 def _shown(item: Item) -> dict[str, Any]:

@@ -27,22 +27,30 @@ _TAKE = text(
 
 
 def following(
-    home: Home, which: Filter, *, holder: str, number: int, order: Order = Order.LOSS
+    home: Home,
+    which: Filter,
+    *,
+    holder: str,
+    number: int,
+    order: Order = Order.LOSS,
+    after: Place | None = None,
 ) -> list[Item]:
     """The next samples of a list that nobody else holds; the holder has them from now on.
+
+    Args:
+        after: where to begin; None: at the top.
 
     Raises:
         UnknownLabel: the filter names no class.
     """
     found: list[Item] = []
-    after: Place | None = None
-    while len(found) < number and (after is None or after.rank < LOOKED_AT):
+    last = LOOKED_AT + (after.rank if after else 0)
+    while len(found) < number and (after is None or after.rank < last):
         page = losses.top(home, which, order=order, limit=AT_ONCE, after=after).items
         if not page:
             break
         found += take(home, page, holder=holder, number=number - len(found))
-        last = page[-1]
-        after = Place(score=last.score, seq=last.seq, rank=last.rank)
+        after = Place(score=page[-1].score, seq=page[-1].seq, rank=page[-1].rank)
     return found
 
 

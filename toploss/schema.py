@@ -56,6 +56,9 @@ class_events = Table(
     Column("at", Double, nullable=False),
 )
 
+# As the index has it: the column itself becomes `changed = 1` for SQLite, which misses the index.
+CHANGED = text("samples.changed")
+
 samples = Table(
     "samples",
     metadata,

@@ -20,6 +20,7 @@ from toploss.errors import BadData, Broken, NotFound
 from toploss.home import Home
 from toploss.quarantine import TAKES_PART
 from toploss.schema import (
+    CHANGED,
     alias_moves,
     class_events,
     classes,
@@ -38,7 +39,7 @@ FEWEST_TRAINING = 2
 _CHANGED = (
     select(func.count())
     .select_from(samples)
-    .where(samples.c.changed & samples.c.split.in_(["train", "valid"]))
+    .where(CHANGED, samples.c.split.in_(["train", "valid"]))
 )
 
 
@@ -247,10 +248,16 @@ def _waiting(connection: Connection) -> set[int]:
         versions.c.name.in_(select(alias_moves.c.version).distinct())
     )
     known = {class_id for ids in connection.execute(learned).scalars() for class_id in ids}
-    training = func.count(case((TAKES_PART & (samples.c.split == "train"), 1)))
-    scarce = select(samples.c.class_id).group_by(samples.c.class_id)
-    found = connection.execute(scarce.having(training < FEWEST_TRAINING)).scalars()
-    return set(found) - known
+    this = samples.c.class_id == classes.c.id
+    enough = (
+        select(samples.c.seq)
+        .where(this, samples.c.split == "train", TAKES_PART)
+        .limit(1)
+        .offset(FEWEST_TRAINING - 1)
+    )
+    some = select(samples.c.seq).where(this)
+    scarce = select(classes.c.id).where(classes.c.id.not_in(known), some.exists(), ~enough.exists())
+    return set(connection.execute(scarce).scalars())
 
 
 def _check(counts: dict[str, dict[str, int]], left_out: dict[str, str]) -> None:

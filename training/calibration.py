@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from training.intervals import Interval, wilson
+from toploss.intervals import Interval, wilson
 
 WITHIN = (0.05, 20.0)  # beyond, it is no calibration any more
 # How far from 1 a temperature is expected, in its logarithm, before anything was seen: with few

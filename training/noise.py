@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.intervals import Interval
+from toploss.intervals import Interval
 
 LOG_TEMPERATURES = (-3.0, 3.0)
 # What is tried: finely where there are few.

@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from toploss.intervals import Interval, wilson
 from training import calibration, evaluation, plots
 from training.calibration import Places, Reals
-from training.intervals import Interval, wilson
 from training.trained import Trained
 
 FOLDER = Path(__file__).parent

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from toploss.intervals import wilson
 from training import noise
 from training.evidence import Evidence, Scored
-from training.intervals import wilson
 from training.trained import STAGE_ONE, STAGE_TWO, Epoch
 
 BLOWN_UP = 1.5  # times the loss at the start, or of guessing if that is higher

@@ -1,351 +1,391 @@
-// The review: one sample at a time, worst first. The server is the truth; what is kept here is the
-// page of the list that is being gone through, and the way back.
+// The review: one sample at a time, worst first, or many in a grid. The service is the truth; a
+// decision is shown at once, and the outbox sees to it that it gets there.
 
-const PAGE = 24; // samples read at a time
-const LOW = 8; // fewer than this left: read again
-const POLL_MS = 3000;
-const TINY = 96; // pixels; smaller pictures are shown crisp
+import { ask } from "./ask.js";
+import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
+import { Evidence } from "./evidence.js";
+import { Feed, sample } from "./feed.js";
+import { Grid } from "./grid.js";
+import { Keys } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { Picker } from "./picker.js";
+import { Progress } from "./progress.js";
+import * as queues from "./queues.js";
 
-const CSRF = document.querySelector('meta[name="csrf-token"]').content;
+const WHO = document.querySelector('meta[name="reviewer"]').content;
+const FILTERS = ["order", "label", "predicted", "split", "state", "text"];
+const STRIP = 12; // samples shown below
+const LONGEST_S = 3600; // that somebody looks at one; more is a pause
 
-const $ = (id) => document.getElementById(id);
+let queue = "top";
+let grid = false;
+let since = performance.now(); // when what is looked at was shown
+let done = []; // decisions that can be taken back, the last one last: {id?, key?, sample, text, item?}
 
-const state = {
-  items: [], // pending, in order
-  at: 0, // which of them is looked at
-  left: 0, // pending in the whole list
-  all: 0, // decided ones included
-  model: null, // the version whose losses these are
-  done: [], // decisions that can be taken back, the last one last
-  keys: new Map(), // decision → its Idempotency-Key, kept until it is answered
-  busy: false,
-};
+const gone = new Set(); // samples decided here
 
-// --- talking to the server
+const outbox = new Outbox({
+  changed: showSaves,
+  sent(entry, answer) {
+    if (entry.kind === "decide") for (const one of done) if (one.key === entry.key) one.id = answer.id;
+    if (entry.kind === "undo") returned(entry);
+    if (outbox.entries.length === 0) progress.look();
+  },
+  refused(entry, problem) {
+    done = done.filter((one) => one.key !== entry.key);
+    gone.delete(entry.body.sample);
+    enable();
+    conflict(entry, problem);
+  },
+});
+for (const { kind, body } of outbox.entries) if (kind === "decide") gone.add(body.sample);
 
-class Problem extends Error {
-  constructor(body) {
-    super(body.detail ?? "the service gave no reason");
-    this.status = body.status;
-    this.present = body.present;
-  }
+const feed = new Feed((id) => gone.has(id), show);
+const evidence = new Evidence();
+const progress = new Progress(() => reload().then(() => say("A new model serves; this is its list."), complain));
+const tiles = new Grid((answers) => {
+  for (const { id, sample } of answers) done.push({ id, sample, text: "decided in the grid" });
+  countPairs();
+  progress.look();
+});
+const picker = new Picker($("relabel-to"), $("relabel-list"), (label) => decide("relabel", label));
+
+// --- where we are: kept in the address, so that a reload leads back
+
+function filters() {
+  const chosen = FILTERS.map((name) => [name, $(`filter-${name}`).value.trim()]);
+  return Object.fromEntries(chosen.filter(([name, value]) => value && !(name === "order" && value === "loss")));
 }
 
-async function ask(path, options = {}) {
-  let answer;
-  try {
-    const headers = { Accept: "application/json", "X-CSRF-Token": CSRF, ...options.headers };
-    answer = await fetch(path, { ...options, headers });
-  } catch {
-    throw new Problem({ status: 0, detail: "the service does not answer; is it running? Try again" });
-  }
-  const body = await answer.json().catch(() => ({ status: answer.status }));
-  if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
-  if (!answer.ok) throw new Problem(body);
-  return body;
+function remember() {
+  const place = new URLSearchParams(filters());
+  if (queue !== "top") place.set("queue", queue);
+  if (grid) place.set("view", "grid");
+  else if (queue === "top" && feed.current) place.set("sample", feed.current.id);
+  history.replaceState(null, "", `${location.pathname}${place.size ? `?${place}` : ""}`);
 }
 
-const filters = () => {
-  const chosen = { label: $("filter-label").value, predicted: $("filter-predicted").value };
-  return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value));
-};
+function recall() {
+  const place = new URLSearchParams(location.search);
+  for (const name of FILTERS) if (place.has(name)) $(`filter-${name}`).value = place.get(name);
+  $("narrow").open = FILTERS.slice(1).some((name) => place.has(name));
+  grid = place.get("view") === "grid";
+  queue = place.get("queue") ?? "top";
+  return place.get("sample");
+}
 
-async function load(select = null) {
-  const query = new URLSearchParams(filters());
-  const [pending, all] = await Promise.all([
-    ask(`/v1/top-losses?limit=${PAGE}&${query}`),
-    ask(`/v1/top-losses?limit=1&state=all&${query}`),
-  ]);
-  Object.assign(state, { items: pending.items, left: pending.total, all: all.total, model: pending.model });
-  const found = state.items.findIndex((item) => item.id === select);
-  state.at = Math.max(0, found);
+async function reload(select = feed.current?.id) {
+  $("present").hidden = true;
+  $("filters").hidden = queue !== "top";
+  for (const button of $("queues").children) button.setAttribute("aria-pressed", String(button.dataset.queue === queue));
+  $("grid-view").setAttribute("aria-pressed", String(grid));
+  $("grid-view").disabled = queue !== "top";
+  if (grid && queue === "top") await Promise.all([tiles.load(filters()), feed.load(filters(), select)]);
+  else if (queue === "top") await feed.load(filters(), select);
+  else await readQueue();
+}
+
+async function readQueue() {
+  const page = await queues.read(queue);
+  Object.assign(feed, { items: page.items, at: 0, total: page.total, filters: {} });
   show();
 }
 
-async function loadClasses() {
-  const names = (await ask("/v1/classes")).items.map((entry) => entry.name);
-  for (const [id, first] of [["filter-label", "any label"], ["filter-predicted", "any label"], ["relabel-to", "another label…"]]) {
-    const chosen = $(id).value;
-    $(id).replaceChildren(option("", first), ...names.map((name) => option(name, name)));
-    $(id).value = names.includes(chosen) ? chosen : "";
-  }
+async function countPairs() {
+  const { label, predicted, ...rest } = filters();
+  const query = new URLSearchParams(Object.entries(rest).filter(([name]) => ["split", "state"].includes(name)));
+  const { items } = await ask(`/v1/top-losses/pairs?limit=100&${query}`);
+  const chosen = label && predicted ? JSON.stringify([label, predicted]) : "";
+  const pairs = items.map((pair) => option(JSON.stringify([pair.label, pair.predicted]), `${pair.label} → ${pair.predicted} (${pair.samples})`));
+  $("pairs").replaceChildren(option("", "given → predicted"), ...pairs);
+  $("pairs").value = pairs.some((pair) => pair.value === chosen) ? chosen : "";
 }
 
-async function loadDone() {
-  const events = (await ask("/v1/decisions?limit=50")).items;
-  const undone = new Set(events.map((event) => event.undoes));
-  state.done = events
-    .filter((event) => event.action !== "undo" && !undone.has(event.id))
-    .map((event) => ({ id: event.id, sample: event.sample, text: event.action }))
-    .reverse();
+async function countQueues() {
+  const totals = await queues.counts();
+  for (const button of $("queues").children) {
+    const { queue: name } = button.dataset;
+    if (name === "top") continue;
+    button.hidden = !totals[name] && name !== queue;
+    button.dataset.name ??= button.textContent;
+    button.textContent = `${button.dataset.name} ${totals[name] || ""}`.trim();
+  }
 }
 
 // --- deciding
 
-const current = () => state.items[state.at];
+const SAID = { confirm: (item) => `kept as ${item.label}`, relabel: (_, label) => `now ${label}`, exclude: () => "excluded", skip: () => "skipped" };
 
-async function decide(action, label = null) {
-  const item = current();
-  if (!item || state.busy) return;
-  const body = { sample: item.id, action, revision: item.revision, list: filters() };
+function decide(action, label = null) {
+  const item = feed.current;
+  if (!item || grid) return;
+  if (queue !== "top") return void answerQueue(item, action, label);
+  if (action === "relabel" && label === item.label) [action, label] = ["confirm", null];
+  const seconds = Math.min(LONGEST_S, (performance.now() - since) / 1000);
+  const body = { sample: item.id, action, revision: item.revision, seconds: Math.round(seconds * 10) / 10 };
+  if (item.rank) body.rank = item.rank;
   if (label !== null) body.label = label;
-  const what = JSON.stringify(body);
-  if (!state.keys.has(what)) state.keys.set(what, crypto.randomUUID());
-  await busily(async () => {
-    try {
-      const answer = await ask("/v1/decisions", {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "Idempotency-Key": state.keys.get(what) },
-        body: what,
-      });
-      state.keys.delete(what);
-      decided(item, answer, action, label);
-    } catch (problem) {
-      if (problem.status) state.keys.delete(what); // it was answered; without an answer the same key goes again
-      if (problem.status !== 409 && problem.status !== 404) throw problem;
-      await load();
-      throw problem;
-    }
-  });
-}
-
-function decided(item, answer, action, label) {
-  const text = { confirm: `kept as ${item.label}`, relabel: `now ${label}`, exclude: "excluded", skip: "skipped" }[action];
-  state.done.push({ id: answer.id, sample: item.id, text });
-  state.items.splice(state.at, 1);
-  state.left -= 1;
-  if (state.items.length === 0 && answer.next) state.items = [answer.next];
-  state.at = Math.min(state.at, Math.max(0, state.items.length - 1));
+  const { state, ...list } = feed.filters;
+  if (Object.keys(list).length) body.list = list;
+  const text = SAID[action](item, label);
+  gone.add(item.id);
+  const key = outbox.decide(body, text);
+  done.push({ key, sample: item.id, text, item });
+  feed.drop();
   say(`Sample ${item.id.slice(0, 8)} ${text}.`);
   show();
-  if (state.items.length < LOW && state.items.length < state.left) load(current()?.id).catch(complain);
-  watch();
 }
 
-async function undo() {
-  const last = state.done.at(-1);
-  if (state.busy) return;
-  if (!last) return say("There is nothing to undo.");
-  await busily(async () => {
-    try {
-      await ask(`/v1/decisions/${last.id}`, { method: "DELETE" });
-      say(`Taken back: sample ${last.sample.slice(0, 8)} was ${last.text}.`);
-    } finally {
-      state.done.pop();
-    }
-    await load(last.sample);
-    watch();
-  });
-}
+let answering = false;
 
-async function busily(work) {
-  state.busy = true;
+async function answerQueue(item, action, label) {
+  if (answering || (item.blind && action === "confirm")) return;
+  answering = true;
   try {
-    await work();
+    await queues.answer(queue, item, action, label);
+    feed.drop();
+    say(`Sample ${item.id.slice(0, 8)}: recorded.`);
+    if (feed.items.length === 0) await readQueue();
+    show();
   } catch (problem) {
     complain(problem);
+    if ([404, 409].includes(problem.status)) await readQueue().catch(complain);
   } finally {
-    state.busy = false;
-    enable();
+    answering = false;
   }
+}
+
+function undo() {
+  const last = done.pop();
+  if (!last) return say("There is nothing to undo.");
+  const waits = outbox.undo(last);
+  say(`Taken back: sample ${last.sample.slice(0, 8)} was ${last.text}.`);
+  if (waits === null) Promise.resolve(last.item ?? sample(last.sample)).then(bringBack, complain); // it never left
+  enable();
+}
+
+// An undo was recorded: the sample is looked at again, at its new revision.
+async function returned(entry) {
+  gone.delete(entry.body.sample);
+  if (queue !== "top") return;
+  if (grid) return void reload().catch(complain);
+  bringBack(await sample(entry.body.sample).catch(() => null));
+}
+
+function bringBack(item) {
+  if (!item) return;
+  gone.delete(item.id);
+  if (feed.total !== null) feed.total += 1;
+  feed.put(item);
+}
+
+function conflict(entry, problem) {
+  const now = problem.present;
+  if (!now?.label) return say(`Not recorded: ${problem.message}.`, true);
+  const stands = now.state === "excluded" ? "excluded" : `labelled ${now.label}`;
+  $("present-text").textContent = `Not recorded: sample ${now.id.slice(0, 8)} was changed meanwhile and is now ${stands}, at revision ${now.revision}.`;
+  $("present-look").onclick = async () => {
+    $("present").hidden = true;
+    gone.delete(now.id);
+    const item = await sample(now.id).catch(complain);
+    if (item) feed.put(item);
+  };
+  $("present").hidden = false;
+  say("");
 }
 
 // --- showing
 
+let shown = null; // the item whose picture is on the stage
+
 function show() {
-  const item = current();
-  $("sample").hidden = !item;
-  $("empty").hidden = Boolean(item);
-  $("counts").textContent = state.all ? `${state.left} left of ${state.all}` : "";
-  if (item) showItem(item);
-  else showEmpty();
+  const item = feed.current;
+  $("grid").hidden = !(grid && queue === "top");
+  $("sample").hidden = grid || !item;
+  $("empty").hidden = grid ? feed.total !== 0 : Boolean(item);
+  $("counts").textContent = feed.total === null ? "many" : `${feed.total} ${feed.filters?.state ? "found" : "left"}`;
+  if (item !== shown) since = performance.now();
+  shown = item;
+  if (item && !grid) showItem(item);
+  evidence.show(item && !grid && queue !== "captures" ? item : null);
+  if (!$("empty").hidden) [$("empty-title").textContent, $("empty-text").textContent] = emptiness();
   showStrip();
   enable();
+  remember();
 }
 
 function showItem(item) {
-  const picture = $("picture");
-  if (picture.getAttribute("src") !== item.image) picture.src = item.image;
-  picture.alt = `Sample given as ${item.label}, predicted as ${item.predicted}`;
-  $("rank").textContent = `${state.all - state.left + state.at + 1} of ${state.all}`;
-  $("split").textContent = `${item.split} split`;
+  const picture = feed.picture(item);
+  picture.alt = item.blind ? "The sample" : `Sample given as ${item.label}, predicted as ${item.predicted}`;
+  const heat = $("heat").getAttribute("aria-pressed") === "true" && !item.blind && queue !== "captures";
+  $("stage").replaceChildren(picture, ...(heat ? [heatOf(item)] : []));
+  $("facts").hidden = item.blind;
+  $("rank").textContent = item.rank ? `Number ${item.rank}` : "";
+  $("split").textContent = item.split && !item.blind ? `${item.split} split` : "";
+  $("name").textContent = item.note ?? item.name ?? item.id.slice(0, 8);
+  $("keep").hidden = $("suggest").hidden = item.blind;
+  if (item.blind) return;
   $("label").textContent = item.label;
   $("predicted").textContent = item.predicted;
-  $("confidence").textContent = percent(item.confidence);
-  $("loss").textContent = item.loss.toFixed(2);
+  $("confidence").textContent = item.confidence === null ? "" : percent(item.confidence);
+  $("loss").textContent = item.loss == null ? "–" : `${item.loss.toFixed(2)} nats`;
+  $("keep-text").textContent = queue === "captures" ? `It is ${item.label}` : "Keep";
   $("suggest-text").textContent = agrees(item) ? "Model agrees" : `Use ${item.predicted}`;
-  $("relabel-to").value = "";
-  for (const next of state.items.slice(state.at + 1, state.at + 4)) new Image().src = next.image;
 }
 
-function showEmpty() {
-  const [title, text] = emptiness();
-  $("empty-title").textContent = title;
-  $("empty-text").textContent = text;
+function heatOf(item) {
+  const over = element("img", { className: "heat", alt: `Where ${item.predicted} was seen` });
+  over.addEventListener("error", () => say("No heat map: the serving model does not know the class.", true));
+  over.src = `/v1/samples/${item.id}/heatmap?label=${encodeURIComponent(item.predicted)}`;
+  return over;
 }
+
+const COMMANDS = { captures: "Captures", holdout: "The holdout’s slice", second: "Second opinions", again: "The second look", disagreements: "Disagreements" };
 
 function emptiness() {
-  if (state.model === null)
+  if (queue !== "top") return ["Nothing waits here", `${COMMANDS[queue]}: nothing is left to judge.`];
+  if (feed.model === null)
     return ["No model yet", "Train one with “toploss train”. What it is most wrong about will be listed here."];
-  if (Object.keys(filters()).length) return ["Nothing here", "No pending sample has these labels. Choose others above."];
-  if (state.all === 0) return ["Nothing to review", "The model has no held-out sample yet. Import more images and train again."];
-  return ["Nothing left to review", `All ${state.all} samples are decided. The next model brings a new list.`];
+  const chosen = Object.keys(filters()).filter((name) => name !== "order");
+  if (chosen.length) return ["Nothing here", "No such sample. Choose others above."];
+  if ($("reviewed").textContent === "0") return ["Nothing to review", "The model has no held-out sample yet. Import more images and train again."];
+  return ["Nothing left to review", "Everything in the list is decided, or somebody else looks at it. The next model brings a new list."];
 }
 
 function showStrip() {
-  $("strip").replaceChildren(
-    ...state.items.map((item, index) => {
-      const picture = element("img", { src: `${item.thumbnail}?size=128`, alt: "", loading: "lazy" });
-      picture.addEventListener("load", crisp);
-      const button = element("button", { type: "button" });
-      button.append(picture, agrees(item) ? item.label : `${item.label} → ${item.predicted}`);
-      button.setAttribute("aria-label", `Number ${index + 1}: given ${item.label}, predicted ${item.predicted}`);
-      if (index === state.at) button.setAttribute("aria-current", "true");
-      button.addEventListener("click", () => {
-        state.at = index;
-        show();
-        $("actions").focus({ preventScroll: true }); // so that Enter keeps it, and does not pick it again
-      });
-      const place = document.createElement("li");
-      place.append(button);
-      return place;
-    }),
-  );
+  const first = Math.max(0, feed.at - 2);
+  const near = grid ? [] : feed.items.slice(first, first + STRIP);
+  $("strip").replaceChildren(...near.map((item, place) => strip(item, first + place)));
+}
+
+function strip(item, index) {
+  const words = item.blind ? "" : agrees(item) ? item.label : `${item.label} → ${item.predicted}`;
+  const button = element("button", { type: "button" }, thumbnail(item), words);
+  button.setAttribute("aria-label", item.blind ? `Number ${index + 1}` : `Number ${index + 1}: given ${item.label}, predicted ${item.predicted}`);
+  if (index === feed.at) button.setAttribute("aria-current", "true");
+  button.addEventListener("click", () => {
+    feed.go(index - feed.at);
+    $("actions").focus({ preventScroll: true }); // so that Enter keeps it, and does not pick it again
+  });
+  return element("li", {}, button);
 }
 
 function enable() {
-  const item = current();
+  const item = feed.current;
   for (const id of ["keep", "exclude", "skip"]) $(id).disabled = !item;
-  $("suggest").disabled = !item || agrees(item);
-  $("relabel").disabled = !item || !$("relabel-to").value;
-  $("undo").disabled = $("undo-empty").disabled = state.done.length === 0;
-  $("undo-empty").hidden = state.done.length === 0;
+  $("suggest").disabled = !item || item.blind || agrees(item);
+  $("heat").disabled = $("near").disabled = !item || item.blind || queue === "captures";
+  $("undo").disabled = $("undo-empty").disabled = done.length === 0;
+  $("undo-empty").hidden = done.length === 0;
 }
 
-function say(text, wrong = false) {
-  $("message").textContent = text;
-  $("message").classList.toggle("error", wrong);
+function showSaves({ waiting, failed }) {
+  const what = `${waiting} ${waiting === 1 ? "decision" : "decisions"}`;
+  $("saves").textContent = waiting === 0 ? "All saved" : failed ? `${what} not saved yet; trying again` : `Saving ${what}…`;
+  $("saves").classList.toggle("warn", failed > 0);
 }
 
-function complain(problem) {
-  const now = problem.present;
-  if (now?.label) {
-    const stands = now.state === "excluded" ? "excluded" : `labelled ${now.label}`;
-    say(`Not recorded: sample ${now.id.slice(0, 8)} was changed meanwhile and is now ${stands}, at revision ${now.revision}.`, true);
-  } else say(`${problem.message}.`, true);
-  if (!(problem instanceof Problem)) console.error(problem);
-}
-
-// --- the next retraining
-
-async function watch() {
-  if (document.hidden) return;
-  try {
-    const [data, found, versions] = await Promise.all([
-      ask("/v1/dataset"), ask("/v1/retrainings?limit=1"), ask("/v1/models?limit=1"),
-    ]);
-    showRetraining(data.retraining, found.items[0]);
-    const production = versions.production;
-    $("model").textContent = production ? `version ${production.version.slice(-8)}, generation ${production.generation}` : "";
-    if (production && production.version !== state.model && !state.busy) {
-      await Promise.all([load(current()?.id), loadClasses()]);
-      say("A new model serves; this is its list.");
-    }
-  } catch (problem) {
-    $("retraining").textContent = problem.message;
-  }
-}
-
-function showRetraining(due, run) {
-  const active = run && ["queued", "leased", "running"].includes(run.state);
-  $("changes").hidden = Boolean(active) || due.paused;
-  $("changes").max = due.needed;
-  $("changes").value = Math.min(due.changed, due.needed);
-  if (active) $("retraining").textContent = `Retraining: ${progress(run)}`;
-  else if (due.paused) $("retraining").textContent = `Retraining is ${due.why}`;
-  else if (due.changed < due.needed) $("retraining").textContent = `${due.changed} of ${due.needed} changes until the next retraining`;
-  else $("retraining").textContent = due.due ? "A retraining is due" : `Retraining waits: ${due.why}`;
-  if (!active && run?.state === "failed") $("retraining").textContent += ` · the last run failed: ${run.error ?? "see its log"}`;
-}
-
-function progress(run) {
-  if (run.state === "queued") return "waiting for the dispatcher";
-  const epoch = run.epoch ? `, epoch ${run.epoch}${run.epochs ? ` of ${run.epochs}` : ""}` : "";
-  return `${run.stage ?? "starting"}${epoch}`;
-}
-
-// --- small things
-
-const agrees = (item) => item.predicted === item.label;
-const percent = (share) => `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}\u00a0%`;
-const element = (name, attributes) => Object.assign(document.createElement(name), attributes);
-const option = (value, text) => element("option", { value, textContent: text });
-
-function crisp(event) {
-  const picture = event.target;
-  picture.classList.toggle("tiny", Math.max(picture.naturalWidth, picture.naturalHeight) <= TINY);
-}
-
-const relabel = () => $("relabel-to").value && decide("relabel", $("relabel-to").value);
-const suggest = () => current() && !agrees(current()) && decide("relabel", current().predicted);
-
-const KEYS = {
-  Enter: () => decide("confirm"),
-  " ": () => decide("skip"),
-  s: suggest,
-  x: () => decide("exclude"),
-  u: undo,
-  "/": () => $("relabel-to").focus(),
+const complain = (problem) => {
+  say(`${problem.message}.`, true);
+  if (!problem.status && problem.status !== 0) console.error(problem);
 };
 
-function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  const where = event.target instanceof Element ? event.target : document.body;
-  if (where.id === "relabel-to" && event.key === "Enter") {
-    event.preventDefault();
-    where.blur();
-    relabel();
-    return;
-  }
-  if (where.matches("input, select, textarea")) {
-    if (event.key === "Escape") where.blur();
-    return;
-  }
-  // Enter and Space on a button or link are that button's.
-  if (where.matches("button, a") && (event.key === "Enter" || event.key === " ")) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!act || (!current() && act !== undo)) return;
-  event.preventDefault();
-  act();
-}
+// --- what buttons and keys do
+
+const press = (id) => {
+  const on = $(id).getAttribute("aria-pressed") !== "true";
+  $(id).setAttribute("aria-pressed", String(on));
+  return on;
+};
+
+const acts = {
+  keep: () => decide("confirm"),
+  suggest: () => feed.current && !feed.current.blind && !agrees(feed.current) && decide("relabel", feed.current.predicted),
+  relabel: () => (grid ? $("bulk-label") : $("relabel-to")).focus(),
+  exclude: () => decide("exclude"),
+  skip: () => decide("skip"),
+  undo,
+  next: () => feed.go(1),
+  previous: () => feed.go(-1),
+  grid() {
+    if (queue !== "top") return;
+    grid = !grid;
+    reload().then(() => grid && $("tiles").children[0]?.focus(), complain);
+  },
+  zoom() {
+    const on = press("zoom");
+    $("stage").classList.toggle("zoomed", on);
+    $("stage").tabIndex = on ? 0 : -1; // to be scrolled by the arrows
+  },
+  heat() {
+    if ($("heat").disabled) return;
+    press("heat");
+    show();
+  },
+  near: () => !$("near").disabled && evidence.toggleNear(),
+  help: () => keys.help(),
+};
+
+const keys = new Keys(acts, (figure) => {
+  const label = picker.digit(figure);
+  if (label !== undefined) decide("relabel", label);
+});
 
 function wire() {
-  const clicks = {
-    keep: KEYS.Enter, skip: KEYS[" "], exclude: KEYS.x, suggest, relabel, undo, "undo-empty": undo,
-  };
+  const clicks = { keep: acts.keep, suggest: acts.suggest, exclude: acts.exclude, skip: acts.skip, undo, "undo-empty": undo,
+    "grid-view": acts.grid, "show-help": acts.help, zoom: acts.zoom, heat: acts.heat, near: acts.near };
   for (const [id, act] of Object.entries(clicks))
     $(id).addEventListener("click", (event) => {
       if (event.detail > 0) event.currentTarget.blur(); // or Enter would press it again
       act();
     });
-  $("picture").addEventListener("load", crisp);
-  $("picture").addEventListener("error", () => say("The image cannot be shown; its bytes may be damaged.", true));
-  $("relabel-to").addEventListener("change", enable);
-  $("filters").addEventListener("change", () => {
+  $("filters").addEventListener("change", (event) => {
+    if (event.target.id === "pairs") pairChosen();
     say("");
-    load().catch(complain);
+    reload(null).then(countPairs).catch(complain);
   });
-  $("filters").addEventListener("submit", (event) => event.preventDefault());
-  document.addEventListener("keydown", pressed);
-  document.addEventListener("visibilitychange", watch);
+  $("filters").addEventListener("submit", (event) => {
+    event.preventDefault();
+    document.activeElement.blur();
+  });
+  $("queues").addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    queue = button.dataset.queue;
+    grid = false;
+    reload(null).catch(complain);
+  });
+}
+
+// A pair is judged side by side.
+function pairChosen() {
+  const [label, predicted] = JSON.parse($("pairs").value || '["", ""]');
+  $("filter-label").value = label;
+  $("filter-predicted").value = predicted;
+  grid = Boolean(label);
+}
+
+async function loadClasses() {
+  const names = (await ask("/v1/classes")).items.map((entry) => entry.name);
+  picker.names = tiles.names = names;
+  for (const id of ["filter-label", "filter-predicted"]) $(id).replaceChildren(option("", "any label"), ...names.map((name) => option(name, name)));
+}
+
+async function loadDone() {
+  const events = (await ask("/v1/decisions?limit=100")).items;
+  const undone = new Set(events.map((event) => event.undoes));
+  const mine = events.filter((event) => event.actor === WHO && event.action !== "undo" && !undone.has(event.id));
+  const waiting = outbox.entries.filter(({ kind }) => kind === "decide");
+  done = mine.map((event) => ({ id: event.id, sample: event.sample, text: event.action })).reverse();
+  done.push(...waiting.map(({ key, body, text }) => ({ key, sample: body.sample, text })));
 }
 
 wire();
 try {
   await Promise.all([loadClasses(), loadDone()]);
-  await load();
+  await reload(recall());
+  await Promise.all([countPairs(), countQueues()]);
 } catch (problem) {
   complain(problem);
 }
-await watch();
-setInterval(watch, POLL_MS);
+await progress.look();

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.intervals import wilson
+from toploss.intervals import wilson
 
 
 @pytest.mark.parametrize(

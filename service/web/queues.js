@@ -1,0 +1,62 @@
+// The other queues: captured images, and those that are judged blind. One at a time, each answered
+// before the next is shown.
+
+import { ask, post } from "./ask.js";
+
+const PAGE = 20;
+
+export const BLIND = ["holdout", "second", "again"];
+
+const LISTS = {
+  captures: "/v1/captures",
+  disagreements: "/v1/disagreements",
+  ...Object.fromEntries(BLIND.map((queue) => [queue, `/v1/blind?queue=${queue}`])),
+};
+
+const list = (queue, limit) => ask(LISTS[queue] + (LISTS[queue].includes("?") ? "&" : "?") + `limit=${limit}`);
+
+// How many each has; one that the service does not have has none.
+export async function counts() {
+  const found = await Promise.all(
+    Object.keys(LISTS).map(async (queue) => [queue, (await list(queue, 1).catch(() => ({ total: 0 }))).total]),
+  );
+  return Object.fromEntries(found);
+}
+
+export async function read(queue) {
+  const page = await list(queue, PAGE);
+  return { items: page.items.map((item) => asShown(queue, item)), total: page.total };
+}
+
+// What a reviewer says of an item; the service's answer.
+export function answer(queue, item, action, label) {
+  if (queue === "captures") {
+    if (action === "skip") return Promise.resolve({});
+    if (action === "exclude") return post(`/v1/captures/${item.id}/discard`, {});
+    return post(`/v1/captures/${item.id}/label`, { label: label ?? item.label });
+  }
+  if (BLIND.includes(queue)) {
+    const body = { queue, sample: item.id, action: action === "relabel" ? "label" : action, revision: item.revision };
+    return post("/v1/blind", { ...body, ...(label && { label }) }, { "Idempotency-Key": item.key });
+  }
+  const body = { sample: item.id, action, revision: item.revision, ...(label && { label }) };
+  return post("/v1/decisions", body, { "Idempotency-Key": item.key });
+}
+
+function asShown(queue, item) {
+  const shown = { ...item, queue, key: crypto.randomUUID(), blind: BLIND.includes(queue) };
+  if (queue === "captures") {
+    shown.label = item.claimed?.label ?? item.prediction.label;
+    shown.predicted = item.prediction.label;
+    shown.confidence = item.prediction.confidence;
+    shown.note = `Captured: ${item.why}.${item.claimed ? ` ${item.claimed.by} says ${item.claimed.label}.` : ""}`;
+    shown.blind = false;
+  } else if (queue === "disagreements") {
+    const said = ({ by, action, label }) => `${by}: ${action === "exclude" ? "exclude" : label}`;
+    shown.predicted = item.second.label ?? item.label;
+    shown.note = `${said(item.first)}. ${said(item.second)}.`;
+  } else {
+    shown.note = "Judged blind: say what you see.";
+  }
+  return shown;
+}

@@ -1,0 +1,363 @@
+"""The review as an expert does it: by keyboard, in a real browser."""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.conftest import WIDTHS, Site, check_accessible, opened, soon
+from toploss import decisions, keys, losses, trail
+from toploss.home import Home
+from toploss.keys import Role
+from toploss.losses import Filter
+
+OFFLINE = "ERR_|Failed to load resource"  # what a browser complains of when nobody answers
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site) -> Page:
+    return review(context, site)
+
+
+def review(context: BrowserContext, site: Site, query: str = "", *, expect: str = "") -> Page:
+    page = opened(context, site, f"/review{query}", expect=expect)
+    ready(page)
+    return page
+
+
+def ready(page: Page) -> None:
+    expect(page.locator("#reviewed")).not_to_have_text("–", timeout=20_000)
+
+
+def saved(page: Page) -> None:
+    expect(page.locator("#saves")).to_have_text("All saved", timeout=20_000)
+
+
+def said(home: Home) -> list[dict[str, Any]]:
+    """Decisions and undos, oldest first."""
+    return trail.listed(home)[::-1]
+
+
+def standing(home: Home, sample: str) -> dict[str, Any]:
+    return trail.of(home, sample)[-1]
+
+
+def current(page: Page) -> str:
+    """The id of the sample that is looked at."""
+    return str(page.evaluate("new URLSearchParams(location.search).get('sample')"))
+
+
+def on_screen(page: Page) -> str:
+    return str(page.evaluate("document.querySelector('#stage img')?.getAttribute('src')"))
+
+
+def looks_at(page: Page, sample: str) -> None:
+    soon(lambda: on_screen(page) == f"/v1/samples/{sample}/image")
+
+
+def test_fifty_decisions_by_keyboard_alone(page: Page, site: Site) -> None:
+    listed = [item.id for item in losses.top(site.home, limit=80).items]
+    turn = ["Enter", "s", "x", "Space", "2"]
+    labels = {item.id: item for item in losses.top(site.home, limit=80).items}
+    for number, sample in enumerate(listed[:50]):
+        assert on_screen(page) == f"/v1/samples/{sample}/image"
+        agreed = labels[sample].label == labels[sample].predicted
+        # The suggestion of a model that agrees is none.
+        page.keyboard.press("Enter" if agreed and number % 5 == 1 else turn[number % 5])
+    saved(page)
+    events = said(site.home)
+    assert [event["sample"] for event in events] == listed[:50]
+    wanted = []
+    for number, sample in enumerate(listed[:50]):
+        item = labels[sample]
+        green = "confirm" if item.label == "green" else "relabel"
+        wanted.append(["confirm", green, "exclude", "skip", green][number % 5])
+    assert [event["action"] for event in events] == wanted
+    assert all(event["evidence"]["rank"] for event in events)
+    assert all(event["evidence"]["seconds"] < 60 for event in events)
+    expect(page.locator("#reviewed")).to_have_text("50")
+    expect(page.locator("#left")).to_have_text("30")
+    expect(page.locator("#errors")).to_contain_text(" to ")
+
+
+def test_undo_brings_the_last_one_back(page: Page, site: Site) -> None:
+    first = current(page)
+    page.keyboard.press("x")
+    page.keyboard.press("Enter")
+    saved(page)
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    saved(page)
+    assert [event["action"] for event in said(site.home)] == ["exclude", "confirm", "undo", "undo"]
+    looks_at(page, first)
+    page.keyboard.press("Enter")  # at its new revision
+    saved(page)
+    assert standing(site.home, first)["action"] == "confirm"
+    assert page.locator("#present").is_hidden()
+
+
+def test_what_never_left_is_undone_without_a_word(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, expect=OFFLINE)
+    first = current(page)
+    page.route("**/v1/decisions", lambda route: route.abort())
+    page.keyboard.press("x")  # it is tried, and so may have been recorded
+    page.keyboard.press("x")
+    page.keyboard.press("u")  # of this one the service cannot have heard
+    page.keyboard.press("u")
+    page.unroute("**/v1/decisions")
+    saved(page)
+    assert [event["action"] for event in said(site.home)] == ["exclude", "undo"]
+    assert {event["sample"] for event in said(site.home)} == {first}
+
+
+def test_a_reload_in_the_middle_loses_nothing(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, "?order=margin", expect=OFFLINE)
+    page.keyboard.press("Enter")
+    saved(page)
+    page.route("**/v1/decisions", lambda route: route.abort())
+    for key in ("x", "Enter", "x"):
+        page.keyboard.press(key)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#saves")).to_contain_text("not saved yet")
+    here, listed = current(page), page.locator("#filter-order").input_value()
+    page.unroute("**/v1/decisions")
+    page.reload()
+    ready(page)
+    saved(page)
+    assert (current(page), page.locator("#filter-order").input_value()) == (here, listed)
+    assert [event["action"] for event in said(site.home)][:3] == ["confirm", "exclude", "confirm"]
+    assert len(said(site.home)) == 4
+    page.keyboard.press("u")  # also what was decided before the reload
+    saved(page)
+    assert said(site.home)[-1]["action"] == "undo"
+
+
+def test_the_server_goes_away_and_comes_back(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, expect=OFFLINE)
+    listed = [item.id for item in losses.top(site.home, limit=20).items]
+    for _ in range(3):
+        page.keyboard.press("Enter")
+    saved(page)
+    site.stop()
+    for _ in range(6):
+        page.keyboard.press("Enter")  # the next ten pictures are here already
+    expect(page.locator("#saves")).to_contain_text("not saved yet")
+    assert on_screen(page) == f"/v1/samples/{listed[9]}/image"
+    site.start()
+    saved(page)
+    assert [event["sample"] for event in said(site.home)] == listed[:9]
+
+
+def test_of_every_tenth_answer_that_is_lost_nothing_is_lost(
+    context: BrowserContext, site: Site
+) -> None:
+    page = review(context, site, expect=OFFLINE)
+    asked = 0
+
+    def unlucky(route: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked % 10:
+            route.continue_()
+        else:  # it was recorded; nobody learns of it
+            route.fetch()
+            route.abort()
+
+    page.route("**/v1/decisions", unlucky)
+    for _ in range(40):
+        page.keyboard.press("Enter")
+    saved(page)
+    assert asked == 44
+    assert len({event["sample"] for event in said(site.home)}) == len(said(site.home)) == 40
+
+
+def test_a_class_is_searched_by_its_letters(page: Page, site: Site) -> None:
+    first = current(page)
+    page.keyboard.press("/")
+    page.keyboard.type("re")  # blue, green, red: it begins so, and then has it within
+    assert page.locator("#relabel-list li").all_inner_texts() == ["red", "green"]
+    check_accessible(page)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    saved(page)
+    event = standing(site.home, first)
+    assert event["label"] == "red"
+    page.keyboard.press("/")
+    page.keyboard.type("x")  # is typed, and excludes nothing
+    page.keyboard.press("Escape")
+    saved(page)
+    assert len(said(site.home)) == 1
+
+
+def signed_in(browser: Browser, site: Site, secret: str, query: str = "") -> Page:
+    context = browser.new_context()
+    page = opened(context, site, f"/review{query}", expect="409")
+    page.fill("#key", secret)
+    page.keyboard.press("Enter")
+    ready(page)
+    return page
+
+
+def test_two_reviewers_get_different_samples_and_settle_what_both_decide(
+    browser: Browser, site: Site
+) -> None:
+    secrets = {who: keys.create(site.home, who, Role.REVIEW) for who in ("ann", "bob")}
+    site.stop()
+    site.start()
+    ann = signed_in(browser, site, secrets["ann"])
+    bob = signed_in(browser, site, secrets["bob"])
+    hers, his = current(ann), current(bob)
+    assert hers != his
+
+    bob.goto(f"{site.url}/review?sample={hers}")  # somebody has sent him the address
+    ready(bob)
+    looks_at(bob, hers)
+    ann.keyboard.press("x")
+    saved(ann)
+    bob.keyboard.press("Enter")
+    expect(bob.locator("#present")).to_contain_text("is now excluded, at revision 2")
+    check_accessible(bob)
+    assert standing(site.home, hers)["actor"] == "ann"
+    bob.click("#present-look")
+    looks_at(bob, hers)
+    bob.keyboard.press("Enter")  # knowing it, he decides again
+    saved(bob)
+    assert standing(site.home, hers)["actor"] == "bob"
+    assert standing(site.home, hers)["action"] == "confirm"
+    for page in (ann, bob):
+        page.context.close()
+
+
+def test_a_pair_is_decided_in_the_grid(page: Page, site: Site) -> None:
+    pair = losses.pairs(site.home)[0]
+    page.select_option("#pairs", json.dumps([pair.label, pair.predicted], separators=(",", ":")))
+    expect(page.locator(".tile")).to_have_count(min(pair.samples, 60))
+    check_accessible(page)
+    page.locator(".tile").first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Shift+Space")
+    expect(page.locator("#selected")).to_have_text("3 selected")
+    page.keyboard.press("Space")  # and this one not, after all
+    expect(page.locator("#selected")).to_have_text("2 selected")
+    page.locator(".tile").nth(5).click(modifiers=["Shift"])
+    expect(page.locator("#selected")).to_have_text("6 selected")
+    page.click("#bulk-suggest")
+    expect(page.locator("#message")).to_have_text("6 decided.")
+    assert [event["label"] for event in said(site.home)] == [pair.predicted] * 6
+    expect(page.locator(".tile")).to_have_count(min(pair.samples - 6, 60))
+    page.keyboard.press("g")
+    expect(page.locator("#sample")).to_be_visible()
+    page.keyboard.press("u")
+    saved(page)
+    assert said(site.home)[-1]["action"] == "undo"
+
+
+def test_in_the_grid_too_others_are_not_overwritten(page: Page, site: Site) -> None:
+    page.keyboard.press("g")
+    first = losses.top(site.home, limit=1).items[0]
+    expect(page.locator(".tile").first).to_be_visible()
+    decisions.decide(site.home, first.id, "exclude", revision=first.revision, actor="bob")
+    page.click("#select-all")
+    page.click("#bulk-keep")
+    expect(page.locator("#message")).to_contain_text("59 decided. 1 not")
+    assert standing(site.home, first.id)["actor"] == "bob"
+
+
+def test_keys_are_shown_given_others_and_switched_off(page: Page, site: Site) -> None:
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    check_accessible(page)
+    page.keyboard.press("x")  # not while the keys are shown
+    page.click("#key-exclude")
+    page.keyboard.press("q")
+    expect(page.locator("#key-exclude")).to_have_text("Q")
+    page.keyboard.press("Escape")
+    first = current(page)
+    page.keyboard.press("x")
+    page.keyboard.press("q")
+    saved(page)
+    assert [event["action"] for event in said(site.home)] == ["exclude"]
+    page.reload()
+    ready(page)
+    assert page.locator("#exclude kbd").inner_text() == "Q"
+    assert current(page) != first
+    page.keyboard.press("?")
+    page.uncheck("#keys-on")
+    page.keyboard.press("Escape")
+    page.keyboard.press("q")
+    page.click("#skip")  # the buttons still do
+    saved(page)
+    assert [event["action"] for event in said(site.home)] == ["exclude", "skip"]
+
+
+def test_closer_looks(page: Page, site: Site) -> None:
+    expect(page.locator("#top li")).to_have_count(3)
+    page.keyboard.press("h")
+    expect(page.locator("#stage .heat")).to_be_visible()
+    width = "document.querySelector('#stage .heat').naturalWidth"
+    soon(lambda: page.evaluate(width))
+    page.keyboard.press("z")
+    assert "zoomed" in (page.get_attribute("#stage", "class") or "")
+    page.keyboard.press("n")
+    expect(page.locator("#neighbours")).to_be_visible()
+    page.click("#history-box summary")
+    expect(page.locator("#history li")).to_contain_text("came in as")
+    check_accessible(page)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#stage .heat")).to_be_visible()
+    page.keyboard.press("h")
+    expect(page.locator("#stage .heat")).to_have_count(0)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible(browser: Browser, site: Site, width: int, scheme: Any) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    page = review(context, site)
+    check_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("g")
+    expect(page.locator(".tile").first).to_be_visible()
+    check_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+def test_empty_states_say_what_to_do(context: BrowserContext, bare: Site) -> None:
+    page = opened(context, bare, "/review")
+    expect(page.locator("#empty-title")).to_have_text("No model yet")
+    check_accessible(page)
+
+
+def test_nothing_found_and_nothing_left(page: Page, site: Site) -> None:
+    page.click("#narrow summary")
+    page.fill("#filter-text", "no such name")
+    page.keyboard.press("Enter")
+    expect(page.locator("#empty-title")).to_have_text("Nothing here")
+    check_accessible(page)
+    page.fill("#filter-text", "007")
+    page.keyboard.press("Enter")
+    expect(page.locator("#name")).to_have_text("007.png")
+    page.keyboard.press("Enter")
+    saved(page)
+    expect(page.locator("#empty")).to_be_visible()
+    assert len(losses.top(site.home, Filter(state="decided")).items) == 1
+
+
+def test_somebody_else_s_promotion_brings_its_list(
+    page: Page, site: Site, export: Any, tmp_path: Any
+) -> None:
+    from tests.service.conftest import publish, score
+    from toploss import models
+
+    version = publish(site.home, export, tmp_path)
+    score(site.home, version)
+    models.promote(site.home, version, reason="better", actor="test")
+    expect(page.locator("#message")).to_contain_text("A new model serves", timeout=10_000)
+    expect(page.locator("#versions")).to_contain_text(version[-8:])

@@ -1,0 +1,147 @@
+"""How far the review is: what was decided, what is left, and what that is worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import Connection, Row, func, select
+
+from toploss import losses, policy, tally
+from toploss.database import in_order
+from toploss.decisions import Kind
+from toploss.estimate import Estimate, Left, remaining
+from toploss.home import Home
+from toploss.intervals import Interval, wilson
+from toploss.policy import Due
+from toploss.schema import DECIDED, sample_events, samples, scores, tallies
+from toploss.scoring import Listed
+
+RECENT = 50  # decisions, in which the share of wrong labels is told
+LOOKED_BACK = 2_000  # events, for the estimate
+ALL_LEFT = 2_000  # up to so many samples, the estimate counts each
+FOUND = (Kind.RELABEL, Kind.EXCLUDE)  # the label was wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recent:
+    """The last decisions: whether it is still worth while."""
+
+    decisions: int  # confirm, relabel, exclude: who skips says nothing of the label
+    wrong: int
+    share: float | None  # of wrong labels; None: nothing was decided yet
+    interval: Interval  # of 95 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the review stands. Counts are of train and valid: test is not in the list."""
+
+    version: str | None  # whose list it is
+    reviewed: int  # samples of the list that are decided
+    left: int
+    unscored: int  # came after the model was made, and are not in the list yet
+    recent: Recent
+    estimate: Estimate | None  # of wrong labels among what is left; None: too few decisions
+    retraining: Due
+
+
+def now(home: Home) -> Progress:
+    with home.db.read() as connection:
+        version, scoring = losses.scoring_now(connection)
+        verdicts = _verdicts(connection)
+        reviewed = left = unscored = 0
+        rest = Left(np.zeros(0), np.zeros(0))
+        if scoring is not None:
+            reviewed = _number(connection, scoring, Listed.DECIDED)
+            left = _number(connection, scoring, Listed.PENDING)
+            unscored = _later(connection, scoring)
+            rest = _left(connection, scoring, left)
+    with_loss = [verdict for verdict in verdicts if verdict.loss is not None]
+    return Progress(
+        version=version,
+        reviewed=reviewed,
+        left=left,
+        unscored=unscored,
+        recent=_recent(verdicts),
+        estimate=remaining(
+            np.array([verdict.loss for verdict in with_loss], np.float64),
+            np.array([verdict.wrong for verdict in with_loss], np.bool_),
+            rest,
+        ),
+        retraining=policy.due(home),
+    )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a reviewer found of one label."""
+
+    wrong: bool
+    loss: float | None  # as the list showed it; None: it was not in the list
+
+
+def _verdicts(connection: Connection) -> list[_Verdict]:
+    """The latest of each sample, newest first; what was taken back is none."""
+    event = sample_events.c
+    query = (
+        select(event.id, event.sample_id, event.kind, event.undoes, event.evidence)
+        .where(DECIDED)
+        .order_by(event.seq.desc())
+        .limit(LOOKED_BACK)
+    )
+    undone, met, found = set(), set(), []
+    for row in connection.execute(query):
+        if row.kind == Kind.UNDO:
+            undone.add(row.undoes)
+        elif row.id not in undone and row.kind != Kind.SKIP and row.sample_id not in met:
+            met.add(row.sample_id)
+            found.append(_Verdict(row.kind in FOUND, (row.evidence or {}).get("loss")))
+    return found
+
+
+def _recent(verdicts: Sequence[_Verdict]) -> Recent:
+    last = verdicts[:RECENT]
+    wrong = sum(verdict.wrong for verdict in last)
+    return Recent(
+        decisions=len(last),
+        wrong=wrong,
+        share=wrong / len(last) if last else None,
+        interval=wilson(wrong, len(last)),
+    )
+
+
+def _number(connection: Connection, scoring: Row[object], listed: Listed) -> int:
+    this = (tallies.c.scoring == scoring.id) & (tallies.c.listed == int(listed))
+    return tally.total(connection, this)
+
+
+def _later(connection: Connection, scoring: Row[object]) -> int:
+    later = select(func.count()).select_from(samples).where(samples.c.seq > scoring.newest)
+    return int(connection.execute(later.where(samples.c.split != "test")).scalar_one())
+
+
+def _left(connection: Connection, scoring: Row[object], number: int) -> Left:
+    """All that is pending; of many the worst, and a sample of the others, the same each time."""
+    pending = (scores.c.scoring == scoring.id) & (scores.c.listed == int(Listed.PENDING))
+    worst_first = select(scores.c.loss).where(pending).order_by(scores.c.loss.desc())
+    with in_order(connection):
+        found = connection.execute(worst_first.limit(ALL_LEFT)).scalars().all()
+    worst = np.array(found, np.float64)
+    if number <= len(worst):
+        return Left(worst, np.ones(len(worst)))
+    newest = connection.execute(select(func.max(samples.c.seq))).scalar_one()
+    chosen = np.random.default_rng(scoring.id).integers(1, newest, ALL_LEFT, endpoint=True)
+    # By the samples: the sum keeps SQLite from walking all of this scoring's losses instead.
+    others = select(scores.c.loss, scores.c.listed).where(
+        scores.c.sample_seq.in_(np.unique(chosen).tolist()), scores.c.scoring + 0 == scoring.id
+    )
+    rest = [
+        row.loss
+        for row in connection.execute(others)
+        if row.listed == Listed.PENDING and row.loss < worst[-1]
+    ]
+    weight = (number - len(worst)) / max(len(rest), 1)
+    return Left(
+        np.concatenate([worst, rest]),
+        np.concatenate([np.ones(len(worst)), np.full(len(rest), weight)]),
+    )
