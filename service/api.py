@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service import (
     archives,
+    drift,
     evidence,
     explanations,
     login,
@@ -41,6 +42,7 @@ def build() -> FastAPI:
         progress,
         retraining,
         models,
+        drift,
         pages,
         login,
     ):

@@ -74,6 +74,7 @@ class Toploss:
         api.state.desk = self._desk
         self._desk.swap.start()
         self._desk.shadow.start()
+        self._desk.traffic.start()
         self._desk.newcomers.start()
 
     def __is_ready__(self) -> bool:

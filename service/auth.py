@@ -40,7 +40,7 @@ PREDICT_READS = frozenset(
 REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims")
 REVIEW_READS_BELOW = (
     *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress"),
-    "/review",
+    *("/v1/drift", "/review"),
 )
 
 

@@ -13,6 +13,7 @@ from service.cache import Cache
 from service.newcomers import Newcomers
 from service.shadow import Shadow
 from service.swap import Swap
+from service.traffic import Traffic
 from toploss.home import Home
 
 ARCHIVES = 4  # of the largest size, that may be under way at a time
@@ -25,6 +26,7 @@ class Desk:
     batcher: Batcher  # predictions in flight
     cache: Cache  # answers once given
     shadow: Shadow  # the candidate beside it
+    traffic: Traffic  # what was answered, counted
     newcomers: Newcomers  # samples that it scores as they come
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
@@ -53,6 +55,7 @@ class Desk:
             batcher=batcher,
             cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,
+            traffic=Traffic(home),
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
@@ -65,6 +68,7 @@ class Desk:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
         self.shadow.stop()
+        self.traffic.stop()
         self.newcomers.stop()
         self.doorkeeper.stop()
         self.batcher.close()

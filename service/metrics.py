@@ -60,6 +60,19 @@ SHADOWED = Counter(
 SHADOW_LOADS = Counter(
     "toploss_shadow_loads", "Attempts to load a candidate beside production.", ["result"]
 )
+DRIFT = Gauge(
+    "toploss_drift",
+    "How far the traffic has shifted from the snapshot (population stability index); "
+    "NaN: too few answers.",
+    ["kind"],
+    multiprocess_mode="livemostrecent",
+)
+DRIFT_ALARM = Gauge(
+    "toploss_drift_alarm",
+    "1 while such a shift is an alarm.",
+    ["kind"],
+    multiprocess_mode="livemostrecent",
+)
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
 MOST_LABELS = 1000  # classes with a label of their own

@@ -192,6 +192,7 @@ async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[s
     found = await desk.cache.ask(data, serving)
     metrics.STAGE_SECONDS.labels(stage="whole").observe(time.monotonic() - began)
     metrics.answered(found)
+    desk.traffic.count(serving, found)
     desk.shadow.offer(data, serving, found)
     guesses = [asdict(guess) for guess in found.guesses[:top]]
     return {

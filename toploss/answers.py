@@ -5,10 +5,11 @@ from typing import Self
 
 import numpy as np
 
-from toploss import novelty
-from toploss.artifact import FEATURES, Loaded
+from toploss import novelty, traits
+from toploss.artifact import FEATURES, TRAITS, Loaded
 from toploss.engine import Outputs, Probabilities, softmax
 from toploss.novelty import Bank
+from toploss.traits import Traits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class Answer:
     guesses: tuple[Guess, ...]  # every class, the likeliest first
     novelty: float | None  # distance to the nearest training images, 0 to 2; None: not known
     uncertain: bool  # not to be gone by without a look: little confidence, or a novel image
+    traits: bytes = b""  # in which bin each of the version's traits is; none: it has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,19 +39,21 @@ class Reader:
     temperature: float = 1.0  # that the logits are divided by: training.calibration
     bank: Bank | None = None  # training images, to tell what is novel
     novel_above: float = float("inf")
+    traits: Traits | None = None  # what is watched for drift; only beside a bank
 
     @classmethod
     def of(cls, loaded: Loaded, *, uncertain_below: float) -> Self:
         """As the manifest says; a version from before there were temperature and novelty goes
         without them."""
         manifest = loaded.manifest
-        known = "novelty" in manifest
+        known, watched = "novelty" in manifest, "drift" in manifest
         return cls(
             labels=loaded.labels,
             uncertain_below=uncertain_below,
             temperature=float(manifest.get("temperature", 1.0)),
             bank=novelty.read(loaded.folder / FEATURES) if known else None,
             novel_above=float(manifest["novelty"]["threshold"]) if known else float("inf"),
+            traits=traits.read(loaded.folder / TRAITS) if watched else None,
         )
 
     def shares(self, outputs: Outputs) -> Probabilities:
@@ -61,8 +65,13 @@ class Reader:
         shares = self.shares(outputs)
         orders = np.argsort(-shares, axis=1, kind="stable")
         unlike: list[float] | list[None] = [None] * len(shares)
+        bins = [b""] * len(shares)
         if self.bank is not None:
-            unlike = novelty.score(outputs.features, self.bank).tolist()
+            scores = novelty.score(outputs.features, self.bank)
+            unlike = scores.tolist()
+            if self.traits is not None:
+                found = self.traits.bins(outputs.features, scores, shares.max(axis=1))
+                bins = [row.tobytes() for row in found]
         return [
             Answer(
                 guesses=tuple(
@@ -73,6 +82,7 @@ class Reader:
                     row[order[0]] < self.uncertain_below
                     or (strange is not None and strange > self.novel_above)
                 ),
+                traits=traits,
             )
-            for row, order, strange in zip(shares, orders, unlike, strict=True)
+            for row, order, strange, traits in zip(shares, orders, unlike, bins, strict=True)
         ]

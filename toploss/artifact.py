@@ -25,6 +25,7 @@ ONNX = "model.onnx"
 NCNN = "body.ncnn.param", "body.ncnn.bin"  # not every architecture has them
 GOLDEN = "golden.safetensors"
 FEATURES = "features.safetensors"
+TRAITS = "traits.safetensors"  # versions from before drift was watched have none
 REPORT = "report.html"  # beside the others, not hashed: it may be made anew
 ERASED = '<figure class="erased"><p>This picture was erased.</p></figure>'
 

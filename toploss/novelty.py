@@ -46,11 +46,11 @@ def bank(features: Reals, places: Places, ids: Sequence[str], groups: Sequence[s
         features: (n, 2f), pooled, as the network gives them.
         ids: 64 hexadecimal digits each.
     """
-    directions = _directions(features)
-    most = min(MOST_SAMPLES, MOST_BYTES // (2 * directions.shape[1]))
+    pointing = directions(features)
+    most = min(MOST_SAMPLES, MOST_BYTES // (2 * pointing.shape[1]))
     kept = _chosen(places, ids, groups, most)
     return Bank(
-        features=directions[kept],
+        features=pointing[kept],
         places=np.asarray(places, np.int32)[kept],
         ids=tuple(ids[row] for row in kept),
     )
@@ -82,7 +82,7 @@ def nearest(
     """
     orders, kept = [], []
     for start in range(0, max(len(features), 1), AT_ONCE):
-        distances = 1 - _directions(features[start : start + AT_ONCE]) @ bank.features.T
+        distances = 1 - directions(features[start : start + AT_ONCE]) @ bank.features.T
         # To sort a few of thousands costs a tenth of sorting all.
         most = min(number, distances.shape[1])
         near = np.argpartition(distances, most - 1, axis=1)[:, :most]
@@ -110,13 +110,13 @@ def threshold(scores: Reals, quantile: float = QUANTILE) -> float:
     return float(np.quantile(scores, quantile, method="higher"))
 
 
-def _directions(features: Reals) -> Reals:
+def directions(features: Reals) -> Reals:
     """The means of the pooled features (their second half), at length 1: the maxima tell new
     classes apart less well, and double the file."""
     means = np.asarray(features, np.float32)[:, features.shape[1] // 2 :]
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    directions: Reals = means / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return directions
+    pointing: Reals = means / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return pointing
 
 
 def _chosen(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from toploss import snapshots
+from toploss import alarms, snapshots
 from toploss.home import Home
 from toploss.schema import policy_events, runs
 
@@ -29,7 +29,8 @@ def due(home: Home, *, now: float | None = None) -> Due:
     """Whether a run should start without anyone's asking.
 
     It should when enough samples have changed, none of them just now, the last run ended long
-    enough ago, and it did not fail on these very data.
+    enough ago, and it did not fail on these very data. Where the settings say so, an alarm of drift
+    makes a single one enough, for one run.
     """
     now = time.time() if now is None else now
     settings = home.settings
@@ -43,11 +44,14 @@ def due(home: Home, *, now: float | None = None) -> Due:
             .limit(1)
         ).first()
         pause = paused(connection)
+        alarm = alarms.standing(connection) if settings.drift_retrain else None
+    drifted = alarm is not None and (last is None or last.created_at < alarm.at)
+    needed = 1 if drifted else settings.retrain_after
     quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
     if pause is not None:
         verdict, why = False, f"paused: {pause}"
-    elif changed - waiting < settings.retrain_after:
-        verdict, why = False, f"{changed - waiting} of {settings.retrain_after} changed samples"
+    elif changed - waiting < needed:
+        verdict, why = False, f"{changed - waiting} of {needed} changed samples"
         if waiting:
             why += f"; {waiting} more wait, of classes with too few images to be learned"
     elif quiet < settings.retrain_quiet_s:
@@ -67,11 +71,13 @@ def due(home: Home, *, now: float | None = None) -> Due:
         )
     else:
         verdict, why = True, f"{changed} samples have changed"
+        if alarm is not None and drifted:
+            why += f", and the traffic has drifted: {alarm.why}"
     return Due(
         due=verdict,
         why=why,
         changed=changed,
-        needed=settings.retrain_after,
+        needed=needed,
         paused=pause is not None,
     )
 

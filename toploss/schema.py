@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0005"
+REVISION = "0006"
 
 metadata = MetaData()
 
@@ -254,6 +254,43 @@ shadow_answers = Table(
     Column("live_class_id", Integer, ForeignKey("classes.id"), primary_key=True),
     Column("candidate_class_id", Integer, ForeignKey("classes.id"), primary_key=True),
     Column("images", Integer, nullable=False),
+)
+
+# What production answered, counted; `toploss.traffic` says what a cell is.
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("hour", Integer, primary_key=True),  # since 1970, UTC
+    Column("version", String(26), primary_key=True),
+    Column("kind", Integer, primary_key=True),
+    Column("bin", Integer, primary_key=True),
+    Column("answers", Integer, nullable=False),
+)
+
+OPEN = text("ended_at IS NULL")
+
+# Shifts of the traffic against a version's snapshot, from when they were seen to when they were not
+# any more.
+drift_alarms = Table(
+    "drift_alarms",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("version", String(26), ForeignKey("versions.name"), nullable=False),
+    Column("kind", String(16), nullable=False),  # of `drift.Kind`
+    Column("statistic", Double, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("answers", Integer, nullable=False),  # that it was seen in
+    Column("why", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(
+        "one_open_alarm",
+        "version",
+        "kind",
+        unique=True,
+        sqlite_where=OPEN,
+        postgresql_where=OPEN,
+    ),
 )
 
 # The automatic policy: the last row stands; none: it runs.

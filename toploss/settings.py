@@ -176,6 +176,30 @@ class Settings(BaseSettings):
         Literal["better", "hold", "promote"],
         Field(description="what to do with a candidate that the holdout cannot judge"),
     ] = "better"
+    # Drift
+    drift_window_h: Annotated[
+        int, Field(ge=1, le=720, description="hours of traffic that are compared with the snapshot")
+    ] = 24
+    drift_answers: Annotated[
+        int, Field(ge=50, description="answers in these hours, below which nothing is said")
+    ] = 200
+    drift_alarm: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=10,
+            description="population stability index from which a shift is an alarm; worth a look "
+            "from two fifths of it",
+        ),
+    ] = 0.25
+    drift_retrain: Annotated[
+        bool,
+        Field(
+            description="an alarm makes a run due with a single changed sample, once; the policy's "
+            "other rules stay"
+        ),
+    ] = False
+
     lease_s: Annotated[
         float, Field(gt=1, description="silence in seconds after which a run counts as lost")
     ] = 30

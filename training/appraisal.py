@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from toploss import novelty, orders, snapshots
+from toploss import novelty, orders, snapshots, traits
+from toploss.drift import Reference
 from toploss.engine import Probabilities, softmax
 from toploss.home import Home
 from toploss.network import Network
@@ -16,11 +17,13 @@ from toploss.plan import Plan
 from toploss.preprocess import thumbnail
 from toploss.scoring import Opinion
 from toploss.snapshots import Row, Snapshot
+from toploss.traits import Traits
 from training import calibration, curve, diagnosis, evaluation, features, folds
 from training.data import Pictures
 from training.diagnosis import Finding
 from training.diary import Diary
 from training.evidence import Evidence, Scored, dead_share
+from training.features import Features
 from training.folds import HeldOut
 from training.lesson import LOOKED_AT, Learned
 from training.recipe import Diverged, Place
@@ -43,6 +46,8 @@ class Appraisal:
     temperature: float
     bank: Bank
     novelty: dict[str, float | int]
+    traits: Traits
+    reference: Reference  # that the traffic will be compared with
     opinion: Opinion  # held out: what the review list is made of
     diagnosis: list[Finding]
 
@@ -52,6 +57,7 @@ class Appraisal:
             "metrics": self.metrics,
             "temperature": self.temperature,
             "novelty": self.novelty,
+            "drift": self.reference.as_json(),
             "diagnosis": [finding.as_json() for finding in self.diagnosis],
         }
 
@@ -85,6 +91,9 @@ def appraise(
         probabilities=softmax(logits / np.float32(temperature)),
         neighbours=Neighbours(places=near, cosines=1 - distances),
         known=bank.ids,
+    )
+    watched, reference = _reference(
+        net, pictures, rows["test"], place, bank, shown, found, temperature
     )
     opinion, held_out = _opinion(learned, snapshot, pictures, plan, place, diary, by_valid)
     diary.enter("diagnose")
@@ -120,6 +129,8 @@ def appraise(
             "quantile": novelty.QUANTILE,
             "nearest": novelty.NEAREST,
         },
+        traits=watched,
+        reference=reference,
         opinion=opinion,
         diagnosis=diagnosis.diagnose(evidence),
     )
@@ -134,6 +145,23 @@ def _bank(net: Network, pictures: Pictures, rows: list[Row], truth: Any, place: 
         [row.id for row in train],
         [row.group for row in train],
     )
+
+
+def _reference(
+    net: Network,
+    pictures: Pictures,
+    test: list[Row],
+    place: Place,
+    bank: Bank,
+    valid_features: Features,
+    found: dict[str, Probabilities],
+    temperature: float,
+) -> tuple[Traits, Reference]:
+    """What the network says of all held-out images, valid's and test's."""
+    shown = np.concatenate([valid_features, features.pooled(net, pictures, test, place.device)])
+    shares = calibration.scaled(np.concatenate([found["valid"], found["test"]]), temperature)
+    watched, bins = traits.learn(bank, shown, shares.max(axis=1))
+    return watched, Reference.of(shares.argmax(axis=1), shares.shape[1], bins, watched)
 
 
 def _opinion(

@@ -213,3 +213,26 @@ def _card(version: Any) -> dict[str, Any]:
         "metrics": version.manifest["metrics"],
         "gate": version.manifest["gate"],
     }
+
+
+@command(top, "drift")
+def drift(
+    hours: Annotated[
+        int | None, typer.Option(min=1, max=720, help="Of the last hours; else the setting's.")
+    ] = None,
+) -> Answer:
+    """How far the traffic has shifted from production's snapshot."""
+    from toploss import drift as watched
+    from toploss.home import Home
+
+    found = watched.look(Home.open(), hours=hours)
+    rows = [
+        [kind.value, shift.state.value, shift.statistic, shift.watch, shift.alarm, shift.why]
+        for kind, shift in found.kinds.items()
+    ]
+    text = (
+        f"{found.model}: {found.state}; {found.answers} answers since {when(found.since)}, "
+        f"against {found.reference} held-out images\n"
+    )
+    head = ["kind", "state", "index", "look from", "alarm from", "why"]
+    return Answer(found.as_json(), text + table(head, rows))

@@ -18,6 +18,7 @@ from toploss.engine import Engine, OnnxEngine, Probabilities, TorchEngine
 from toploss.errors import Broken
 from toploss.network import Exported, Network
 from toploss.novelty import Bank
+from toploss.traits import Traits
 from training.conversion import write_ncnn
 
 # Largest difference of a probability between training and an engine. Measured: around 1e-6 for
@@ -74,6 +75,11 @@ def write_golden(images: npt.NDArray[np.uint8], probabilities: Probabilities, pa
 def write_features(bank: Bank, path: Path) -> None:
     """The bank as `toploss.novelty.read` takes it."""
     save_arrays(bank.as_arrays(), path)
+
+
+def write_traits(traits: Traits, path: Path) -> None:
+    """As `toploss.traits.read` takes them."""
+    save_arrays(traits.as_arrays(), path)
 
 
 def write(

@@ -172,6 +172,7 @@ def _export(
     """The artifact's files but for the manifest; its parity, and the engine that serves."""
     valid = snapshot.of_split("valid")[:PARITY_IMAGES]
     export.write_features(found.bank, folder / artifact.FEATURES)
+    export.write_traits(found.traits, folder / artifact.TRAITS)
     return export.write(
         learned.network,
         folder,

@@ -124,8 +124,16 @@ def is_problem(answer: Any, status: int) -> str:
     return str(body["detail"])
 
 
-def publish(home: Home, export: Path, tmp: Path, *, golden: bytes | None = None) -> str:
-    """A version with its run, as a training leaves them; not promoted."""
+def publish(
+    home: Home,
+    export: Path,
+    tmp: Path,
+    *,
+    golden: bytes | None = None,
+    more: Callable[[Path], dict[str, Any]] = lambda _: {},
+) -> str:
+    """A version with its run, as a training leaves them; not promoted. `more` may add to its folder
+    and says what the manifest has of that."""
     name, run = new_id(), new_id()
     folder = tmp / name
     shutil.copytree(export, folder)
@@ -140,6 +148,7 @@ def publish(home: Home, export: Path, tmp: Path, *, golden: bytes | None = None)
         "metrics": {"valid": {"accuracy": 0.5, "loss": 1.0}},
         "snapshot": {"fingerprint": "f" * 64, "counts": {"train": {"red": 3}}},
         "parity": {"tolerance": 1e-3},
+        **more(folder),
     }
     digest = artifact.seal(folder, manifest)
     path = f"runs/{run}/1"

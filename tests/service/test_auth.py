@@ -112,6 +112,8 @@ def test_a_role_may_do_what_it_is_for_and_no_more(locked: House, role: Role) -> 
         ("POST", "/v1/decisions", "review"),
         ("DELETE", "/v1/decisions/d", "review"),
         ("GET", "/v1/classes", "review"),
+        ("GET", "/v1/drift", "review"),
+        ("GET", "/v1/drift/plot", "review"),
         ("POST", "/v1/classes", "admin"),
         ("GET", "/v1/retrainings/r/log", "review"),
         ("POST", "/v1/retrainings", "admin"),

@@ -43,7 +43,7 @@ def running(home: Home) -> Lease:
     return runs.start(home, plan(home), owner="elsewhere:1:1.0", actor="ann", promote=True)
 
 
-def version(home: Home, *labels: str, at: float = 0.0) -> str:
+def version(home: Home, *labels: str, at: float = 0.0, **manifest: Any) -> str:
     """A version of these classes, in this order, with the run that published it."""
     lease, name = running(home), new_id()
     with home.db.write() as connection:
@@ -54,7 +54,7 @@ def version(home: Home, *labels: str, at: float = 0.0) -> str:
                 run_id=lease.run,
                 path=f"versions/{name}",
                 manifest_sha256="0" * 64,
-                manifest={"labels": list(labels)},
+                manifest={"labels": list(labels), **manifest},
                 class_ids=[ids[label] for label in labels],
                 created_at=at,
             )
@@ -63,8 +63,8 @@ def version(home: Home, *labels: str, at: float = 0.0) -> str:
     return name
 
 
-def promoted(home: Home, *labels: str) -> str:
-    name = version(home, *labels)
+def promoted(home: Home, *labels: str, **manifest: Any) -> str:
+    name = version(home, *labels, **manifest)
     models.promote(home, name, reason="for the test", actor="ann")
     return name
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from toploss import novelty
+from toploss import novelty, traits
 from toploss.answers import Reader
-from toploss.artifact import FEATURES, Loaded
+from toploss.artifact import FEATURES, TRAITS, Loaded
 from toploss.engine import Outputs, softmax
 
 LABELS = ("cat", "dog", "emu")
@@ -78,3 +78,19 @@ def test_an_early_version_goes_without_temperature_and_novelty(tmp_path):
 
     assert found.guesses[0].confidence == pytest.approx(float(softmax(LOGITS)[0, 0]))
     assert (found.novelty, found.uncertain) == (None, False)
+
+
+def test_an_answer_says_into_which_bins_it_falls(tmp_path, bank):
+    features = np.random.default_rng(0).random((40, 8), np.float32)
+    confidence = np.linspace(0.4, 1, 40, dtype=np.float32)
+    watched, _ = traits.learn(bank, features, confidence)
+    save_file(watched.as_arrays(), tmp_path / TRAITS)
+    given = loaded(tmp_path, bank, novelty={"threshold": 0.1}, drift={})
+
+    along, sure = Reader.of(given, uncertain_below=0.0).read(
+        outputs(features=np.eye(8, dtype=np.float32)[[4, 4]])
+    )
+
+    assert (along.traits[0], sure.traits[0]) == (0, 0)  # nothing is nearer to the bank
+    assert along.traits[1] < sure.traits[1] == watched.edges.shape[1]
+    assert Reader(labels=LABELS, uncertain_below=0.0).read(outputs())[0].traits == b""

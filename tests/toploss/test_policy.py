@@ -3,7 +3,8 @@ import time
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, merging, models, policy, runs, snapshots
+from toploss import alarms, classes, decisions, merging, models, policy, runs, snapshots
+from toploss.alarms import Alarm
 from toploss.runs import RunState
 
 
@@ -154,3 +155,41 @@ def test_a_roll_back_pauses_the_policy_with_its_reason(home):
     found = policy.due(home, now=time.time() + 1000)
 
     assert found.why == f"paused: rolled back from {versions[1]}: cats look odd"
+
+
+def alarm(home, version):
+    with home.db.write() as connection:
+        found = Alarm(
+            version=version,
+            kind="classes",
+            statistic=0.5,
+            threshold=0.25,
+            answers=300,
+            why="classes have shifted",
+            at=time.time(),
+        )
+        assert alarms.begin(connection, found)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_alarm_makes_a_run_due_once_where_the_settings_say_so(open_home, asked):
+    home = open_home(retrain_after=6, retrain_quiet_s=10, retrain_cooldown_s=0, drift_retrain=asked)
+    given.two_classes(home)
+    version = given.promoted(home, "cat", "dog")
+    end(home, RunState.SUCCEEDED, fingerprint=snapshots.freeze(home).fingerprint)
+    alarm(home, version)
+    later = time.time() + 1000
+    assert policy.due(home, now=later).why == f"0 of {1 if asked else 6} changed samples"
+
+    given.sample(home, 50, "cat")
+
+    found = policy.due(home, now=later)
+    assert found.due == asked
+    if asked:
+        told = "1 samples have changed, and the traffic has drifted: classes have shifted"
+        assert found.why == told
+        end(home, RunState.SUCCEEDED, fingerprint=snapshots.freeze(home).fingerprint)
+        given.sample(home, 51, "cat")
+        assert policy.due(home, now=later).why == "1 of 6 changed samples"
+        policy.pause(home, reason="the holidays", actor="ann")
+        assert policy.due(home, now=later).why == "paused: the holidays"

@@ -228,6 +228,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         classes merge purple into blue
         top-losses
         predict {image}
+        drift
         models list
         models show {version}
         models promote {version}

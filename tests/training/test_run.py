@@ -58,7 +58,8 @@ def test_the_artifact_is_whole_and_names_what_made_it(
     assert manifest["labels"] == sorted(COLOURS)
     assert manifest["snapshot"]["fingerprint"] == result.fingerprint
     assert set(manifest["files"]) == {
-        *(artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN, artifact.FEATURES, *artifact.NCNN),
+        *(artifact.WEIGHTS, artifact.ONNX, artifact.GOLDEN, artifact.FEATURES, artifact.TRAITS),
+        *artifact.NCNN,
     }
     assert manifest["settings"]["arch"] == QUICK["arch"]
     assert manifest["metrics"] == result.metrics
