@@ -16,6 +16,7 @@ from service import (
     retraining,
     review,
     samples,
+    trail,
 )
 from service.pages import WEB, Assets
 from toploss import __version__
@@ -40,6 +41,7 @@ def build() -> FastAPI:
         evidence,
         review,
         progress,
+        trail,
         retraining,
         models,
         drift,

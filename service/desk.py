@@ -33,7 +33,7 @@ class Desk:
     bodies: Bodies  # of requests under way, in memory
     archives: Bodies  # likewise, on disk
     explaining: asyncio.Semaphore  # one heat map at a time: predictions go first
-    unpacking: asyncio.Semaphore  # one archive at a time
+    unpacking: asyncio.Semaphore  # one archive or import at a time
 
     @classmethod
     def lay(cls, home: Home) -> "Desk":

@@ -27,7 +27,7 @@ OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
 BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
 PREDICTIONS = frozenset({"/predict", "/predict_batch", "/explain"})
 WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples"})
-ARCHIVES = "/v1/samples/archive"
+ARCHIVES = frozenset({"/v1/samples/archive", "/v1/decisions/import"})  # of many, to the disk
 PATIENCE = 20  # times as long as an image may an archive take to arrive
 
 
@@ -131,7 +131,7 @@ class Edge:
 
     def _reading(self, scope: Scope, receive: Receive) -> Reading:
         desk, limit = self._api.state.desk, self._limit(scope)
-        if scope["path"] == ARCHIVES:
+        if scope["path"] in ARCHIVES:
             archive: Reading = desk.archives.reading(receive, limit, PATIENCE)
             return archive
         body: Reading = desk.bodies.reading(receive, limit)
@@ -140,7 +140,7 @@ class Edge:
     def _limit(self, scope: Scope) -> int:
         """Bytes that the body of this request may have."""
         largest: int = self._api.state.desk.home.settings.max_bytes
-        if scope["path"] == ARCHIVES:
+        if scope["path"] in ARCHIVES:
             most: int = self._api.state.desk.home.settings.max_archive
             return most + SLACK
         if scope["path"] == "/predict_batch":

@@ -1,20 +1,17 @@
 """Reviewing over HTTP: the top losses, decisions and their undoing."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service import paging, problems, times
+from service import paging, problems
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
-from service.samples import OR_CSV, Format, csv_file, paths
-from toploss import claims, classes, decisions, losses, trail
+from service.samples import paths
+from toploss import claims, classes, decisions, losses
 from toploss.claims import HELD_S
 from toploss.decisions import Decision
 from toploss.errors import ToplossError
@@ -39,11 +36,6 @@ KeyOfSeveral = Annotated[
 ]
 MOST_DECISIONS = 500  # in one request
 MOST_CLAIMED = 50  # samples
-AT_ONCE = 1000  # events of an export in memory
-COLUMNS = (
-    *("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision"),
-    *("version", "predicted", "confidence", "loss", "order", "rank", "score", "seconds"),
-)
 
 
 class Listing(BaseModel):
@@ -198,21 +190,6 @@ def undo(
     return {"id": undone.id, "sample": undone.sample, "revision": undone.revision}
 
 
-@router.get(
-    "/decisions",
-    summary="The audit trail, newest first, or all of it as CSV",
-    responses=OR_CSV,
-)
-def audit(home: OurHome, format: Format = "json", limit: Limit = 50, cursor: Cursor = None) -> Any:
-    if format == "csv":
-        return csv_file(_as_csv(home), "decisions.csv")
-    place = paging.decode(cursor, int)
-    events = trail.listed(home, after=place[0] if place else None, limit=limit + 1)
-    return paging.page(
-        [times.spelled(event) for event in events], limit, lambda event: (event["seq"],)
-    )
-
-
 def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:
     try:
         found = claims.following(
@@ -242,18 +219,3 @@ def _check_labels(home: Home, listing: Listing) -> None:
         known = classes.load(connection)
     for label in filter(None, (listing.label, listing.predicted)):
         known.id_of(label)
-
-
-def _as_csv(home: Home) -> Iterator[str]:
-    """Page by page: a trail may be longer than the memory."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    last = None
-    while events := trail.listed(home, after=last, limit=AT_ONCE):
-        writer.writerows(times.spelled(event | (event["evidence"] or {})) for event in events)
-        yield out.getvalue()
-        out.seek(0)
-        out.truncate()
-        last = events[-1]["seq"]
-    yield out.getvalue()

@@ -1,14 +1,10 @@
 """Times as HTTP answers carry them: ISO 8601, UTC."""
 
-from datetime import UTC, datetime
 from typing import Any
 
+from toploss.times import iso as iso
+
 KEYS = ("at", "created_at", "started_at", "ended_at")
-
-
-def iso(seconds: float) -> str:
-    stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return stamp.replace("+00:00", "Z")
 
 
 def spelled(record: dict[str, Any]) -> dict[str, Any]:

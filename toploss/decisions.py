@@ -131,6 +131,7 @@ class Decision:
     order: Order = Order.LOSS  # of the list that the reviewer saw it in
     rank: int | None = None  # its place there, from 1
     seconds: float | None = None  # that the reviewer looked at it
+    imported: dict[str, Any] | None = None  # of one made elsewhere: whence, by whom, when
 
 
 def decide(
@@ -249,7 +250,9 @@ def _seen(
 ) -> dict[str, Any] | None:
     """What there was to decide by, for the trail."""
     shown = losses.seen(connection, row.seq, standing.class_id, known, decision.order) or {}
-    told = {"rank": decision.rank, "seconds": decision.seconds}
+    if decision.imported is not None:  # in no list of ours
+        shown = {key: shown[key] for key in shown.keys() - {"order", "score"}}
+    told = {"rank": decision.rank, "seconds": decision.seconds, "imported": decision.imported}
     return shown | {name: value for name, value in told.items() if value is not None} or None
 
 

@@ -4,7 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from training import commands_data, commands_keys, commands_runs, commands_train, commands_versions
+from training import (
+    commands_data,
+    commands_keys,
+    commands_runs,
+    commands_trail,
+    commands_train,
+    commands_versions,
+)
 from training.edge import Answer, command
 
 app = typer.Typer(
@@ -15,7 +22,14 @@ app = typer.Typer(
     help="Train an image classifier, serve it, review what it was most wrong about, retrain it.",
 )
 db = typer.Typer(no_args_is_help=True, help="The database.")
-for part in (commands_data, commands_train, commands_runs, commands_versions, commands_keys):
+for part in (
+    commands_data,
+    commands_trail,
+    commands_train,
+    commands_runs,
+    commands_versions,
+    commands_keys,
+):
     part.add_to(app)
 app.add_typer(db, name="db")
 

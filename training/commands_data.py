@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from training.commands_train import Arch, Size, Weights
-from training.edge import FAILED, Answer, at_end, command, table, write
-
-MOST_TOLD = 20  # lines of one kind about an import
+from training.edge import FAILED, Answer, at_end, command, first_of, table, write
 
 dataset = typer.Typer(no_args_is_help=True, help="The data set: counts, findings, differences.")
 classes = typer.Typer(no_args_is_help=True, help="The classes: names, and what becomes of them.")
@@ -63,9 +61,9 @@ def import_(
         f"refused {len(summary.refused)}, near-duplicates {summary.near_duplicates}, "
         f"quarantined {len(summary.quarantined)}"
     ]
-    lines += _first([_conflict(entry, taken=taken) for entry in summary.conflicting])
-    lines += _first([f"refused: {r['path']}: {r['reason']}" for r in summary.refused])
-    lines += _first(
+    lines += first_of([_conflict(entry, taken=taken) for entry in summary.conflicting])
+    lines += first_of([f"refused: {r['path']}: {r['reason']}" for r in summary.refused])
+    lines += first_of(
         [
             f"quarantined: {q['id'][:12]} is kept out of training, its near-duplicate "
             f"{q['because'][:12]} is held out"
@@ -87,13 +85,6 @@ def _conflict(entry: dict[str, str], *, taken: bool) -> str:
     if taken:
         return f"relabelled: {entry['path']} was another, is {entry['label']!r} now"
     return f"conflict: {entry['path']} was given {entry['given']!r}, is {entry['label']!r}"
-
-
-def _first(lines: list[str]) -> list[str]:
-    """The first of many lines of one kind, and how many more there are."""
-    more = len(lines) - MOST_TOLD
-    rest = [f"  … and {more} more like this; --json has all"] if more > 0 else []
-    return [f"  {line}" for line in lines[:MOST_TOLD]] + rest
 
 
 @command(dataset, "show")

@@ -4,9 +4,10 @@ import functools
 import inspect
 import json
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,6 +16,7 @@ import typer
 _endings: list[Callable[[], None]] = []
 
 FAILED, USAGE, REFUSED, NOT_FOUND = 1, 2, 3, 4
+MOST_TOLD = 20  # lines of one kind
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON on standard output.")]
 DebugFlag = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -24,6 +26,7 @@ class Answer:
     """What a command found: for programs and for people, with its exit code.
 
     Args:
+        data: for programs; None: what was asked for is out already.
         complaint: why the code is not 0: the line on standard error.
     """
 
@@ -98,6 +101,13 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(line(values) for values in [head, *cells])
 
 
+def first_of(lines: list[str]) -> list[str]:
+    """The first of many lines of one kind, and how many more there are."""
+    more = len(lines) - MOST_TOLD
+    rest = [f"  … and {more} more like this; --json has all"] if more > 0 else []
+    return [f"  {line}" for line in lines[:MOST_TOLD]] + rest
+
+
 def when(seconds: float | None) -> str:
     """A time of the database for people: local, to the minute."""
     from datetime import datetime
@@ -107,14 +117,36 @@ def when(seconds: float | None) -> str:
 
 def write(file: Path, content: bytes) -> None:
     """Write what was asked for to a file. Raises BadInput, if that cannot be."""
-    from toploss.errors import BadInput
-
     try:
         file.write_bytes(content)
     except OSError as exc:
-        raise BadInput(
-            f"{str(file)!r} cannot be written ({exc.strerror}); name another file"
-        ) from exc
+        raise _unwritable(file, exc) from exc
+
+
+def write_whole(file: Path, pieces: Iterable[str]) -> None:
+    """Write a file piece by piece; it is there when it is whole, else it is as it was. Raises
+    BadInput, if it cannot be written."""
+    try:
+        if file.exists() and not file.is_file():  # a pipe, say
+            with file.open("w", encoding="utf-8", newline="") as out:
+                out.writelines(pieces)
+            return
+        target = file.resolve()
+        part = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8", newline="") as out:
+                out.writelines(pieces)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as exc:
+        raise _unwritable(file, exc) from exc
+
+
+def _unwritable(file: Path, exc: OSError) -> Exception:
+    from toploss.errors import BadInput
+
+    return BadInput(f"{str(file)!r} cannot be written ({exc.strerror}); name another file")
 
 
 def _cell(value: Any) -> str:
@@ -124,7 +156,7 @@ def _cell(value: Any) -> str:
 
 
 def _print(answer: Answer, as_json: bool) -> None:
-    if as_json:
+    if as_json and answer.data is not None:
         print(json.dumps(answer.data, indent=2))
     elif answer.text:
         print(answer.text)

@@ -245,21 +245,6 @@ def test_an_unknown_label_of_the_list_is_refused_before_anything_is_recorded(hou
     assert house.client.get("/v1/decisions").json()["items"] == []
 
 
-def test_the_audit_trail_is_paged_and_exported(house: House) -> None:
-    for item in items(house)[:3]:
-        last = decide(house, item).json()
-    house.client.delete(f"/v1/decisions/{last['id']}")
-    first = house.client.get("/v1/decisions?limit=3").json()
-    rest = house.client.get(f"/v1/decisions?limit=3&cursor={first['next_cursor']}").json()
-    actions = [event["action"] for event in first["items"] + rest["items"]]
-    assert actions == ["undo", "confirm", "confirm", "confirm"]
-    assert first["items"][0]["undoes"] == last["id"]
-    assert first["items"][1]["actor"] == "local"
-    answer = house.client.get("/v1/decisions?format=csv")
-    assert answer.headers["content-type"].startswith("text/csv")
-    assert len(list(csv.DictReader(io.StringIO(answer.text)))) == 4
-
-
 def test_the_next_samples_are_claimed(house: House) -> None:
     answer = house.client.post("/v1/claims", json={"number": 3, "label": "red"}).json()
     assert answer["seconds"] == 300
@@ -271,7 +256,7 @@ def test_the_next_samples_are_claimed(house: House) -> None:
 def test_the_trail_tells_what_there_was_to_decide_by(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.review.AT_ONCE", 1)
+    monkeypatch.setattr("toploss.trail.AT_ONCE", 1)
     item = items(house, "?order=margin")[2]
     decide(
         house,

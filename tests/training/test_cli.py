@@ -222,6 +222,8 @@ def test_every_command_answers_in_json_and_nothing_else(
         dataset check
         dataset diff {run} {version}
         dataset export {tmp_path / "all.csv"}
+        decisions export {tmp_path / "decisions.csv"}
+        decisions import {tmp_path / "decisions.csv"}
         classes list
         classes add violet
         classes rename violet purple
@@ -281,7 +283,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     assert asked | elsewhere == set(_commands())
 
 
-GROUPS = {"dataset", "classes", "models", "runs", "retraining", "keys", "db"}
+GROUPS = {"dataset", "decisions", "classes", "models", "runs", "retraining", "keys", "db"}
 
 
 def test_what_lr_find_advises_names_what_it_was_given(

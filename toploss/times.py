@@ -1,0 +1,30 @@
+"""Times as files and answers carry them: ISO 8601, UTC."""
+
+import math
+from datetime import UTC, datetime
+
+from toploss.errors import BadInput
+
+
+def iso(seconds: float) -> str:
+    stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return stamp.replace("+00:00", "Z")
+
+
+def seconds(text: str) -> float:
+    """Since 1970, of a time in ISO 8601 (UTC, where it names no zone) or of a number of seconds.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        try:
+            given = datetime.fromisoformat(text)
+            found = (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            found = math.nan
+    if not 0 <= found < 2**40:
+        raise BadInput(f"the time {text[:40]!r} is not understood; write 2026-01-31T12:00:00Z")
+    return found
