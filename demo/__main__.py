@@ -86,12 +86,13 @@ def _interrupted(_number: int, _frame: FrameType | None) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """The eager policy, and a home of its own."""
+    """The eager policy, captures, and a home of its own."""
     return {
         "TOPLOSS_HOME": str(folder),
         "TOPLOSS_RETRAIN_QUIET_S": "5",
         "TOPLOSS_RETRAIN_COOLDOWN_S": "0",
         "TOPLOSS_GATE_CANNOT_TELL": "promote",
+        "TOPLOSS_CAPTURE_RATE": "0.2",
         "BENTOML_HOME": str(folder / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service import (
     archives,
+    captures,
     drift,
     evidence,
     explanations,
@@ -40,6 +41,7 @@ def build() -> FastAPI:
         samples,
         evidence,
         review,
+        captures,
         progress,
         trail,
         retraining,

@@ -75,6 +75,7 @@ class Toploss:
         self._desk.swap.start()
         self._desk.shadow.start()
         self._desk.traffic.start()
+        self._desk.capture.start()
         self._desk.newcomers.start()
 
     def __is_ready__(self) -> bool:

@@ -33,11 +33,11 @@ OPEN = frozenset({"/livez", "/readyz", "/login"})
 OPEN_BELOW = "/web/"  # the pages' scripts and styles
 READING = frozenset({"GET", "HEAD"})
 # What each role may do, beside what the one before may; whatever is not named is an admin's.
-PREDICT = frozenset({"/predict", "/predict_batch", "/explain", "/logout"})
+PREDICT = frozenset({"/predict", "/predict_batch", "/explain", "/v1/feedback", "/logout"})
 PREDICT_READS = frozenset(
     {"/v1/model", "/docs.json", "/openapi.json", "/schema.json", "/metrics"}  # what clients read
 )
-REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims")
+REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims", "/v1/captures")
 REVIEW_READS_BELOW = (
     *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress"),
     *("/v1/drift", "/review"),

@@ -10,6 +10,7 @@ from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
 from service.bodies import Bodies
 from service.cache import Cache
+from service.capture import Capture
 from service.newcomers import Newcomers
 from service.shadow import Shadow
 from service.swap import Swap
@@ -27,6 +28,7 @@ class Desk:
     cache: Cache  # answers once given
     shadow: Shadow  # the candidate beside it
     traffic: Traffic  # what was answered, counted
+    capture: Capture  # images kept for review
     newcomers: Newcomers  # samples that it scores as they come
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
@@ -56,6 +58,7 @@ class Desk:
             cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,
             traffic=Traffic(home),
+            capture=Capture(home),
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
@@ -69,6 +72,7 @@ class Desk:
         self.swap.stop()
         self.shadow.stop()
         self.traffic.stop()
+        self.capture.stop()
         self.newcomers.stop()
         self.doorkeeper.stop()
         self.batcher.close()

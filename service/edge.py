@@ -26,7 +26,7 @@ SLACK = 64 * 1024  # bytes of a form around its image
 OTHER_BODIES = 1024 * 1024  # bytes of a request that carries no image
 BATCH_IMAGES = 16  # a batch may bring as many images of the largest size
 PREDICTIONS = frozenset({"/predict", "/predict_batch", "/explain"})
-WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples"})
+WITH_IMAGE = frozenset({"/predict", "/explain", "/v1/samples", "/v1/feedback"})
 ARCHIVES = frozenset({"/v1/samples/archive", "/v1/decisions/import"})  # of many, to the disk
 PATIENCE = 20  # times as long as an image may an archive take to arrive
 

@@ -73,6 +73,15 @@ DRIFT_ALARM = Gauge(
     ["kind"],
     multiprocess_mode="livemostrecent",
 )
+CAPTURES = Counter("toploss_captures", "Images kept for review, by why.", ["reason"])
+CAPTURES_DROPPED = Counter(
+    "toploss_captures_dropped", "Images chosen for review and not kept, by why.", ["reason"]
+)
+CAPTURES_WAITING = Gauge(
+    "toploss_captures_waiting",
+    "Captures that wait for a reviewer, of all servers; looked at every minute.",
+    multiprocess_mode="livemostrecent",
+)
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
 MOST_LABELS = 1000  # classes with a label of their own

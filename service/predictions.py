@@ -194,6 +194,8 @@ async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[s
     metrics.answered(found)
     desk.traffic.count(serving, found)
     desk.shadow.offer(data, serving, found)
+    prediction_id = new_id()
+    desk.capture.offer(data, serving, found, prediction_id)
     guesses = [asdict(guess) for guess in found.guesses[:top]]
     return {
         **guesses[0],
@@ -201,7 +203,7 @@ async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[s
         "uncertain": found.uncertain,
         **({} if found.novelty is None else {"novelty": found.novelty}),
         "model": serving.version,
-        "prediction_id": new_id(),
+        "prediction_id": prediction_id,
     }
 
 

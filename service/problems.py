@@ -23,9 +23,11 @@ STATUS: dict[type[ToplossError], int] = {
     errors.UnsupportedType: 415,
     errors.UnknownLabel: 422,
     errors.NotFound: 404,
+    errors.NotKept: 410,
     errors.Stale: 409,
     errors.Refused: 409,
     errors.BadData: 409,
+    errors.CapReached: 429,
     errors.NoModel: 503,
     errors.Overloaded: 503,
     errors.TimedOut: 504,
@@ -76,8 +78,10 @@ def body_of(error: ToplossError) -> dict[str, Any]:
 
 
 def response_to(error: ToplossError) -> JSONResponse:
-    body = body_of(error)
-    return JSONResponse(body, body["status"], _retry(body["status"]), media_type=MEDIA_TYPE)
+    body, headers = body_of(error), _retry(status_of(error))
+    if isinstance(error, errors.CapReached):
+        headers = {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse(body, body["status"], headers, media_type=MEDIA_TYPE)
 
 
 def response(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -118,7 +118,7 @@ def show(home: OurHome, sample_id: SampleId) -> dict[str, Any]:
 )
 def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
     row = _find(home, sample_id)
-    return _picture(
+    return picture(
         request,
         tag=row.id,
         media_type=preprocess.MEDIA_TYPES[row.format],
@@ -139,7 +139,7 @@ def thumbnail(
     size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side")] = 256,
 ) -> Response:
     row = _find(home, sample_id)
-    return _picture(
+    return picture(
         request,
         tag=f"{row.id}-{size}",
         media_type=None,
@@ -222,11 +222,17 @@ def _find(home: OurHome, sample_id: str) -> Row[Any]:
         return samples.find(connection, sample_id)
 
 
-def _picture(request: Request, *, tag: str, media_type: str | None, make: Any) -> Response:
-    """A picture that never changes; a browser that has it is told so without its bytes."""
+def picture(
+    request: Request, *, tag: str, media_type: str | None, make: Any, cached: str = FOREVER
+) -> Response:
+    """A picture that never changes; a browser that has it is told so without its bytes.
+
+    Args:
+        cached: how long a browser may keep it.
+    """
     headers = {
         "ETag": f'"{tag}"',
-        "Cache-Control": FOREVER,
+        "Cache-Control": cached,
         "Content-Security-Policy": NEVER_RUN,
         "Content-Disposition": "inline",
     }

@@ -39,7 +39,7 @@ def test_every_route_is_in_the_page_of_routes() -> None:
     page = (ROOT / "docs/http.md").read_text()
     for path in api.build().openapi()["paths"]:
         shown = path.replace("{sample_id}", "{id}").replace("{run_id}", "{id}")
-        shown = shown.replace("{decision_id}", "{id}")
+        shown = shown.replace("{decision_id}", "{id}").replace("{capture_id}", "{id}")
         tail = "…/" + shown.rsplit("/", 1)[-1]
         assert shown in page or tail in page or f"…/{{id}}{tail[1:]}" in page, path
 

@@ -88,10 +88,22 @@ class Blobs:
         return bool(self._fs.isfile(self._full(path)))
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Remove files; one that is not there is no error."""
+        """Remove files; one that is not there is no error.
+
+        Raises:
+            Broken: the storage cannot be written.
+        """
         for path in paths:
-            if self.exists(path):
-                self._fs.rm_file(self._full(path))
+            try:
+                if self.exists(path):
+                    self._fs.rm_file(self._full(path))
+            except FileNotFoundError:
+                pass  # somebody else was faster
+            except OSError as exc:
+                raise Broken(
+                    f"{path} cannot be removed from the storage {self.root} ({exc}); "
+                    "check its rights, and ask again"
+                ) from exc
 
     def _place(self, path: str, write: Callable[[str], object]) -> None:
         target = self._full(path)

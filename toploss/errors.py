@@ -55,6 +55,18 @@ class NotFound(ToplossError):
     """No sample, run, version or decision of that name."""
 
 
+class NotKept(NotFound):
+    """An image of production that was not kept, or is kept no more."""
+
+
+class CapReached(ToplossError):
+    """No more of it today."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Refused(ToplossError):
     """A rule says no: nothing due, the gate said no, a run is active."""
 

@@ -4,6 +4,7 @@ import secrets
 import time
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, in ascending ASCII order
+LENGTH = 26
 
 
 def new_id() -> str:
@@ -14,3 +15,8 @@ def new_id() -> str:
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def is_id(text: str) -> bool:
+    """Whether it could be one of them."""
+    return len(text) == LENGTH and set(text) <= set(ALPHABET)

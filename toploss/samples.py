@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, func, select
 
 from toploss import classes, decisions, duplicates, likeness, preprocess, quarantine, schema, splits
+from toploss.blobs import image_path, sha256
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
 from toploss.decisions import Kind, Standing, State
@@ -23,7 +24,7 @@ OnConflict = Literal["keep", "new-label"]
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """An image that was checked and whose bytes lie in the storage."""
+    """An image that was checked; its bytes lie in the storage by the time that it is recorded."""
 
     id: str  # SHA-256 of the bytes, in hex
     info: ImageInfo
@@ -52,13 +53,16 @@ def keep(home: Home, data: bytes, name: str) -> Kept:
     Raises:
         NotAnImage, UnsupportedType, TooLarge: nothing is stored.
     """
+    kept = looked_at(home, data, name)
+    home.blobs.put(image_path(kept.id), data, known=True)
+    return kept
+
+
+def looked_at(home: Home, data: bytes, name: str) -> Kept:
+    """As `keep`, and nothing is stored yet."""
     info, picture = preprocess.read(data, home.limits)
     return Kept(
-        id=home.blobs.put_image(data),
-        info=info,
-        likeness=likeness.of(picture),
-        bytes=len(data),
-        name=name,
+        id=sha256(data), info=info, likeness=likeness.of(picture), bytes=len(data), name=name
     )
 
 
@@ -118,17 +122,8 @@ def record(
         decisions.append(
             connection, row, Kind.LABEL, standing, revision, actor=actor, class_id=class_id
         )
-    elif conflict and not _conflict_known(connection, kept.id, class_id):
-        decisions.append(
-            connection,
-            row,
-            Kind.CONFLICT,
-            standing,
-            revision,
-            actor=actor,
-            class_id=class_id,
-            evidence={"name": kept.name},
-        )
+    elif conflict:
+        _note_conflict(connection, row, class_id, actor=actor, name=kept.name)
     return Added(
         id=kept.id,
         label=known.names[standing.class_id],
@@ -137,6 +132,17 @@ def record(
         new=False,
         conflict=conflict,
     )
+
+
+def contradict(
+    connection: Connection, row: Row[Any], class_id: int, *, actor: str, name: str
+) -> bool:
+    """Somebody says that a sample is of another class. It keeps its own, and the conflict is
+    recorded; False where that is no news."""
+    one_at_a_time(connection)
+    if class_id == row.class_id or _given_before(connection, row.id, class_id):
+        return False
+    return _note_conflict(connection, row, class_id, actor=actor, name=name)
 
 
 def find(connection: Connection, sample_id: str) -> Row[Any]:
@@ -229,6 +235,24 @@ def _open_group(
 
 def _given_before(connection: Connection, sample_id: str, class_id: int) -> bool:
     return _has_event(connection, sample_id, class_id, (Kind.ADD, Kind.LABEL))
+
+
+def _note_conflict(
+    connection: Connection, row: Row[Any], class_id: int, *, actor: str, name: str
+) -> bool:
+    if _conflict_known(connection, row.id, class_id):
+        return False
+    decisions.append(
+        connection,
+        row,
+        Kind.CONFLICT,
+        Standing.of(row),
+        row.revision,
+        actor=actor,
+        class_id=class_id,
+        evidence={"name": name},
+    )
+    return True
 
 
 def _conflict_known(connection: Connection, sample_id: str, class_id: int) -> bool:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0006"
+REVISION = "0007"
 
 metadata = MetaData()
 
@@ -375,6 +375,54 @@ claims = Table(
     Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
     Column("holder", String(64), nullable=False),
     Column("until", Double, nullable=False),
+)
+
+# Images of production that reviewers are to look at; `toploss.captures` has what becomes of them.
+captures = Table(
+    "captures",
+    metadata,
+    Column("id", String(26), primary_key=True),  # of the prediction; sorts by time
+    Column("sha256", String(64), nullable=False, unique=True),  # of the bytes: each image once
+    Column("why", String(8), nullable=False),  # of `captures.Why`
+    Column("version", String(26)),  # that answered; none: nobody was asked
+    Column("top", JSON, nullable=False),  # [class id, confidence], the likeliest first
+    Column("margin", Double),  # between the two likeliest, 0 to 1
+    Column("novelty", Double),  # as answered
+    Column("format", String(8), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("claimed", Boolean, nullable=False),  # somebody said what it is
+    Column("state", String(16), nullable=False),  # waiting, labelled, discarded
+    Column("stored", Boolean, nullable=False),  # its bytes lie under `captures/`
+    Column("at", Double, nullable=False),
+    Column("until", Double, nullable=False),  # when it is forgotten, unless it was labelled
+    Column("decided_by", String(100)),
+    Column("decided_at", Double),
+    Column("class_id", Integer, ForeignKey("classes.id")),  # the reviewer's label
+    Column("outcome", JSON),  # of a label: what became of the sample, as it was answered
+    Index("captures_by_state", "state", "claimed", "id"),
+    Index("captures_by_claimed", "claimed", "id"),
+    Index("captures_by_until", "until"),
+)
+
+# Append-only while the capture is there: what callers said of it; the last word stands.
+capture_claims = Table(
+    "capture_claims",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("capture_id", String(26), ForeignKey("captures.id"), nullable=False, index=True),
+    Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+)
+
+# How many were kept on a day, whatever has become of them since: the daily cap.
+capture_days = Table(
+    "capture_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
+    Column("sent", Boolean, primary_key=True),  # with feedback; else chosen by the service
+    Column("kept", Integer, nullable=False),
 )
 
 # API keys; a revoked one stays, so that its name does.

@@ -151,6 +151,24 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="processes that decode pictures beside the training")
     ] = 0
 
+    # Captures
+    capture_rate: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of the answered images kept for review; 0: none"),
+    ] = 0
+    capture_per_day: Annotated[
+        int,
+        Field(
+            ge=0,
+            lt=2**31,
+            description="images kept on one day (UTC) at most, and as many that come with feedback",
+        ),
+    ] = 500
+    capture_keep_days: Annotated[
+        int,
+        Field(ge=1, le=3650, description="days after which one that no reviewer labelled is gone"),
+    ] = 30
+
     # Retraining
     retrain_after: Annotated[
         int, Field(ge=1, description="changed samples of train or valid that make a run due")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from training import (
+    commands_captures,
     commands_data,
     commands_keys,
     commands_runs,
@@ -28,6 +29,7 @@ for part in (
     commands_train,
     commands_runs,
     commands_versions,
+    commands_captures,
     commands_keys,
 ):
     part.add_to(app)

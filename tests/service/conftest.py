@@ -250,6 +250,7 @@ def serve(folder: Path, export: Path, **more: Any) -> Iterator[House]:
     api.state.desk = desk
     desk.swap.start()
     desk.shadow.start()
+    desk.capture.start()
     with TestClient(Edge(api, api=api), base_url="http://127.0.0.1:3000") as client:
         yield House(home=home, client=client, tmp=folder, export=export, ids=[])
     desk.clear()

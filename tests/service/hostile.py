@@ -166,7 +166,14 @@ def _other_bodies() -> Iterator[Sent]:
     ):
         for path in ("/predict", "/predict_batch", "/explain"):
             yield raw(f"{kind[:40]} to {path}", good("JPEG"), kind, path=path)
-    for path in ("/v1/samples", "/v1/decisions", "/v1/classes", "/v1/retrainings", "/login"):
+    for path in (
+        "/v1/samples",
+        "/v1/decisions",
+        "/v1/classes",
+        "/v1/retrainings",
+        "/v1/feedback",
+        "/login",
+    ):
         for name, body in {
             "no json": b"{",
             "a list": b"[]",
@@ -219,6 +226,7 @@ def _queries() -> Iterator[Sent]:
     for path in (
         *("/v1/samples/..%2f..%2fetc%2fpasswd", "/v1/samples/%00/image", "/web/..%2f..%2fapp.py"),
         *("/web/../app.py", "/v1/top-losses?cursor=rubbish", "/v1/top-losses?limit=1e9"),
+        *("/v1/captures?cursor=%ff", "/v1/captures/%00/image"),
         *("/v1/samples/a/thumbnail?size=99999999", "/v1/decisions?cursor=%ff", "/v1/models/%00"),
         *("/%ff%fe", "/" + "a" * 5000, "/v1/retrainings/%0d%0aX:%20y/log"),
     ):

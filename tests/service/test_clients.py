@@ -53,6 +53,8 @@ def server(
     home.db.close()
     (folder / "photo.jpg").write_bytes(coloured("red", "JPEG"))
     (folder / "other.png").write_bytes(coloured("blue", "PNG"))
+    for name, colour in (("street", "navy"), ("blurred", "gray")):
+        (folder / f"{name}.png").write_bytes(coloured(colour, "PNG"))
     (folder / "pictures.zip").write_bytes(zipped({"green/1.png": coloured("lime", "PNG")}))
     with served(folder) as running:
         yield running

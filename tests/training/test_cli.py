@@ -247,6 +247,8 @@ def test_every_command_answers_in_json_and_nothing_else(
         retraining resume
         retrain
         dispatch --once
+        captures list --state all
+        captures prune --all
         keys create ann --role review
         keys list
         keys revoke ann
@@ -279,11 +281,14 @@ def test_every_command_answers_in_json_and_nothing_else(
         ("runs", "resume"),
         ("models", "rollback"),
         ("models", "shadow"),
+        ("captures", "erase"),
     }
     assert asked | elsewhere == set(_commands())
 
 
-GROUPS = {"dataset", "decisions", "classes", "models", "runs", "retraining", "keys", "db"}
+GROUPS = {
+    *("dataset", "decisions", "classes", "models", "runs", "retraining", "captures", "keys", "db")
+}
 
 
 def test_what_lr_find_advises_names_what_it_was_given(

@@ -1,0 +1,393 @@
+"""What is kept of production, claimed, labelled and forgotten; on both databases."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from tests.conftest import picture
+from tests.toploss import given
+from toploss import captures, classes, feedback, labelling, samples, snapshots, trail
+from toploss.captures import DAY_S, Shot, Why
+from toploss.errors import BadInput, CapReached, NotFound, NotKept, Stale, UnknownLabel
+from toploss.home import Home
+from toploss.ids import new_id
+from toploss.schema import capture_claims
+from toploss.schema import captures as table
+
+
+@pytest.fixture
+def home(any_home: Home) -> Home:
+    for label in ("cat", "dog"):
+        classes.add(any_home, label, actor="importer")
+    return any_home
+
+
+def kept(home: Home, seed: int, why: Why = Why.MARGIN, **more: Any) -> str:
+    shot = Shot(id=new_id(), data=picture(seed), why=why, **more)
+    assert captures.keep(home, shot)
+    return shot.id
+
+
+def listed(home: Home, which: Any = "waiting", **more: Any) -> list[str]:
+    rows, total = captures.listed(home, which, **{"limit": 100, **more})
+    assert more or total == len(rows)
+    return [row["id"] for row in rows]
+
+
+def number_of(home: Home, what: Any) -> int:
+    with home.db.read() as connection:
+        return int(connection.execute(select(func.count()).select_from(what)).scalar_one())
+
+
+def in_days(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + days * DAY_S)
+
+
+def test_it_is_kept_with_what_was_said_of_it(home: Home) -> None:
+    version = given.version(home, "dog", "cat")
+    top = ((1, 0.6), (0, 0.4))
+    before = time.time()
+    capture_id = kept(home, 1, version=version, top=top, margin=0.2, novelty=0.1)
+
+    row = captures.show(home, capture_id)
+
+    guesses = [{"label": "cat", "confidence": 0.6}, {"label": "dog", "confidence": 0.4}]
+    assert row["prediction"] == {**guesses[0], "top": guesses}
+    assert (row["why"], row["margin"], row["novelty"], row["model"]) == (
+        "margin",
+        0.2,
+        0.1,
+        version,
+    )
+    assert (row["state"], row["claimed"], row["decided"], row["sample"]) == ("waiting", *[None] * 3)
+    assert (row["width"], row["height"], row["format"]) == (8, 8, "PNG")
+    assert row["until"] - row["at"] == pytest.approx(30 * DAY_S)
+    assert before <= row["at"] <= time.time()
+    with home.db.read() as connection:
+        found = captures.find(connection, capture_id)
+    assert captures.image(home, found) == picture(1)
+    assert number_of(home, samples.samples) == 0
+
+
+def test_the_same_bytes_are_kept_once_and_never_those_of_a_sample(home: Home) -> None:
+    first = kept(home, 1)
+    given.sample(home, 2, "cat")
+
+    for seed in (1, 2):
+        assert not captures.keep(home, Shot(id=new_id(), data=picture(seed), why=Why.RANDOM))
+    labelling.discard(home, first, actor="ann")
+    assert not captures.keep(home, Shot(id=new_id(), data=picture(1), why=Why.RANDOM))
+
+    assert listed(home, "all") == [first]
+
+
+def test_several_servers_keep_an_image_once_and_a_day_has_one_cap(
+    home: Home, open_home: Any
+) -> None:
+    replicas = [
+        open_home(database_url=str(home.settings.database), capture_per_day=5, name=name)
+        if home.db.url.startswith("postgresql")
+        else open_home(capture_per_day=5)
+        for name in ("home", "home", "home")
+    ]
+    together = threading.Barrier(3)
+
+    def offered(replica: Home) -> list[str]:
+        outcomes = []
+        together.wait()
+        for seed in range(8):
+            shot = Shot(id=new_id(), data=picture(seed), why=Why.RANDOM)
+            try:
+                outcomes.append("kept" if captures.keep(replica, shot) else "known")
+            except CapReached as exc:
+                outcomes.append("cap" if 0 < exc.retry_after_s <= DAY_S + 1 else "wrong")
+        return outcomes
+
+    with ThreadPoolExecutor(3) as pool:
+        found = [outcome for many in pool.map(offered, replicas) for outcome in many]
+
+    assert found.count("kept") == 5
+    assert len(listed(home)) == 5
+
+
+def test_what_is_erased_does_not_make_room_and_tomorrow_there_is_some(
+    open_home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = open_home(capture_per_day=1)
+    captures.erase(home, kept(home, 1))
+    with pytest.raises(CapReached, match="TOPLOSS_CAPTURE_PER_DAY"):
+        kept(home, 2)
+    kept(home, 3, Why.FEEDBACK)  # what people send is counted apart
+    with pytest.raises(CapReached, match="with feedback"):
+        kept(home, 4, Why.FEEDBACK)
+    in_days(monkeypatch, 1)
+    kept(home, 2)
+
+
+def test_a_claim_is_noted_and_labels_nothing(home: Home) -> None:
+    capture_id = kept(home, 1)
+
+    first = feedback.claim(home, "cat", actor="shop", capture_id=capture_id)
+    again = feedback.claim(home, "cat", actor="shop", data=picture(1))
+    other = feedback.claim(home, "dog", actor="till", capture_id=capture_id, data=picture(1))
+
+    assert [one.new for one in (first, again, other)] == [True, False, True]
+    assert {(one.id, one.state) for one in (first, again, other)} == {(capture_id, "waiting")}
+    claimed = captures.show(home, capture_id)["claimed"]
+    assert (claimed["label"], claimed["by"]) == ("dog", "till")
+    assert number_of(home, capture_claims) == 2
+    assert snapshots.overview(home)["samples"] == 0
+
+
+def test_what_cannot_be_claimed(home: Home) -> None:
+    capture_id = kept(home, 1)
+    with pytest.raises(UnknownLabel):
+        feedback.claim(home, "cow", actor="shop", capture_id=capture_id)
+    with pytest.raises(NotKept, match="send the image along"):
+        feedback.claim(home, "cat", actor="shop", capture_id=new_id())
+    with pytest.raises(NotKept):
+        feedback.claim(home, "cat", actor="shop", data=picture(2))
+    with pytest.raises(BadInput, match="not the one"):
+        feedback.claim(home, "cat", actor="shop", capture_id=capture_id, data=picture(2))
+    assert number_of(home, capture_claims) == 0
+
+
+def test_a_claim_on_a_sample_is_a_conflict_and_the_sample_keeps_its_label(home: Home) -> None:
+    sample = given.sample(home, 2, "cat")
+
+    said = [feedback.claim(home, label, actor="shop", data=picture(2)) for label in ("cat", "dog")]
+
+    assert [(one.id, one.state, one.new) for one in said] == [
+        (None, "sample", False),
+        (None, "sample", True),
+    ]
+    assert not feedback.claim(home, "dog", actor="shop", data=picture(2)).new
+    history = trail.of(home, sample.id)
+    assert [(event["action"], event["actor"]) for event in history] == [
+        ("add", "importer"),
+        ("conflict", "shop"),
+    ]
+    with home.db.read() as connection:
+        row = samples.find(connection, sample.id)
+        assert classes.load(connection).names[row.class_id] == "cat"
+
+
+def test_a_reviewer_makes_a_sample_of_it_and_the_same_again_changes_nothing(home: Home) -> None:
+    version = given.version(home, "dog", "cat")
+    capture_id = kept(home, 1, version=version, top=((0, 0.6), (1, 0.4)), margin=0.2)
+    feedback.claim(home, "dog", actor="shop", capture_id=capture_id)
+
+    made = labelling.label(home, capture_id, "cat", actor="ann")
+
+    assert made.keys() == {"id", "label", "split", "revision", "new", "conflict"}
+    assert (made["label"], made["new"], made["conflict"]) == ("cat", True, False)
+    assert labelling.label(home, capture_id, "cat", actor="bob") == made
+    assert home.blobs.get_image(made["id"]) == picture(1)
+    assert not home.blobs.exists(captures.path(capture_id))
+    history = trail.of(home, made["id"])
+    assert [(event["action"], event["label"], event["actor"]) for event in history] == [
+        ("add", "cat", "ann"),
+        ("confirm", "cat", "ann"),
+    ]
+    assert history[1]["evidence"] == {
+        **{"capture": capture_id, "why": "margin"},
+        **{"version": version, "predicted": "dog", "confidence": 0.6},
+    }
+    with home.db.read() as connection:
+        row = samples.find(connection, made["id"])
+    assert (row.decision, row.revision, row.changed) == ("confirm", made["revision"], True)
+    shown = captures.show(home, capture_id)
+    assert (shown["state"], shown["sample"], shown["until"]) == ("labelled", made["id"], None)
+    assert (shown["decided"]["label"], shown["decided"]["by"]) == ("cat", "ann")
+    assert listed(home) == []
+    # Later, somebody else says otherwise: a conflict of the sample, like any other.
+    assert feedback.claim(home, "dog", actor="shop", capture_id=capture_id).state == "labelled"
+    assert trail.of(home, made["id"])[-1]["action"] == "conflict"
+
+
+def test_what_was_decided_otherwise_is_stale(home: Home) -> None:
+    one, two = kept(home, 1), kept(home, 2)
+    labelling.label(home, one, "cat", actor="ann")
+    labelling.discard(home, two, actor="ann")
+    labelling.discard(home, two, actor="bob")
+
+    for late in (
+        lambda: labelling.label(home, one, "dog", actor="bob"),
+        lambda: labelling.discard(home, one, actor="bob"),
+    ):
+        with pytest.raises(Stale) as raised:
+            late()
+        assert (
+            raised.value.present.items()
+            >= {
+                "id": one,
+                "state": "labelled",
+                "label": "cat",
+                "by": "ann",
+            }.items()
+        )
+    with pytest.raises(Stale, match="discarded by ann"):
+        labelling.label(home, two, "dog", actor="bob")
+    with pytest.raises(UnknownLabel):
+        labelling.label(home, kept(home, 3), "cow", actor="ann")
+    assert snapshots.overview(home)["samples"] == 1
+
+
+def test_of_many_reviewers_at_once_one_decides(home: Home) -> None:
+    capture_id = kept(home, 1)
+    together = threading.Barrier(6)
+
+    def decide(number: int) -> str:
+        together.wait()
+        try:
+            if number % 3 == 2:
+                labelling.discard(home, capture_id, actor=f"reviewer-{number}")
+                return "discarded"
+            label = ("cat", "dog")[number % 3]
+            return str(labelling.label(home, capture_id, label, actor=f"reviewer-{number}"))
+        except Stale as exc:
+            return f"stale: {exc.present['state']}"
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(decide, range(6)))
+
+    state = captures.show(home, capture_id)["state"]
+    assert len({answer for answer in answers if not answer.startswith("stale")}) == 1
+    assert answers.count(f"stale: {state}") == 4
+    assert not home.blobs.exists(captures.path(capture_id))
+    assert number_of(home, samples.samples) == (state == "labelled")
+
+
+def test_a_known_image_with_another_label_keeps_its_own(home: Home) -> None:
+    capture_id = kept(home, 1)
+    given.sample(home, 1, "dog")  # it came another way meanwhile
+
+    made = labelling.label(home, capture_id, "cat", actor="ann")
+
+    assert (made["label"], made["new"], made["conflict"]) == ("dog", False, True)
+
+
+def test_claimed_ones_come_first_then_the_newest_in_pages(home: Home) -> None:
+    ids = []
+    for seed in range(6):
+        time.sleep(0.002)  # names sort by the millisecond
+        ids.append(kept(home, seed))
+    for capture_id in (ids[1], ids[4]):
+        feedback.claim(home, "cat", actor="shop", capture_id=capture_id)
+    labelling.discard(home, ids[5], actor="ann")
+    order = [ids[4], ids[1], ids[3], ids[2], ids[0]]
+
+    assert listed(home) == order
+    found: list[str] = []
+    after = None
+    while page := captures.listed(home, "waiting", limit=2, after=after)[0]:
+        found += [row["id"] for row in page]
+        after = (page[-1]["claimed"] is not None, page[-1]["id"])
+    assert found == order
+    assert listed(home, "discarded") == [ids[5]]
+    assert set(listed(home, "all")) == set(ids)
+
+
+def test_after_its_days_it_is_gone_also_where_nobody_swept(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, discarded, labelled = (kept(home, seed) for seed in range(3))
+    feedback.claim(home, "cat", actor="shop", capture_id=waiting)
+    labelling.discard(home, discarded, actor="ann")
+    labelling.label(home, labelled, "cat", actor="ann")
+    in_days(monkeypatch, 29)
+    assert captures.expire(home) == 0
+    in_days(monkeypatch, 1.01)
+
+    assert listed(home, "all") == [labelled]
+    with pytest.raises(NotFound):
+        captures.show(home, waiting)
+    with pytest.raises(NotFound):
+        labelling.label(home, waiting, "cat", actor="ann")
+    with pytest.raises(NotKept):
+        feedback.claim(home, "cat", actor="shop", capture_id=waiting)
+    assert captures.expire(home) == 2
+    assert not home.blobs.exists(captures.path(waiting))
+    assert (number_of(home, table), number_of(home, capture_claims)) == (1, 0)
+    kept(home, 0)  # it may come again
+
+
+def test_everything_that_is_no_sample_goes_when_asked(home: Home) -> None:
+    waiting, labelled = kept(home, 1), kept(home, 2)
+    made = labelling.label(home, labelled, "cat", actor="ann")
+
+    assert captures.expire(home, all_of_them=True) == 1
+
+    assert listed(home, "all") == [labelled]
+    assert not home.blobs.exists(captures.path(waiting))
+    assert captures.erase(home, labelled) == made["id"]
+    assert home.blobs.get_image(made["id"]) == picture(2)
+    with pytest.raises(NotFound):
+        captures.erase(home, labelled)
+
+
+def test_whatever_fails_in_between_leaves_no_image_for_ever(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = home.blobs.put
+    lost = Shot(id=new_id(), data=picture(1), why=Why.RANDOM)
+
+    def dies(path: str, data: bytes, **more: Any) -> None:
+        put(path, data, **more)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(home.blobs, "put", dies)
+        with pytest.raises(RuntimeError):
+            captures.keep(home, lost)
+    labelled = kept(home, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(home.blobs, "delete", lambda paths: None)
+        labelling.label(home, labelled, "cat", actor="ann")
+        with home.db.write() as connection:
+            connection.execute(table.update().where(table.c.id == labelled).values(stored=True))
+    assert listed(home) == []  # what has not come to its end is shown to nobody
+    assert home.blobs.exists(captures.path(lost.id))
+    assert home.blobs.exists(captures.path(labelled))
+
+    in_days(monkeypatch, 31)
+    assert captures.expire(home) == 1
+
+    assert not home.blobs.exists(captures.path(lost.id))
+    assert not home.blobs.exists(captures.path(labelled))
+    assert captures.show(home, labelled)["state"] == "labelled"
+
+
+def test_an_image_whose_keeping_was_broken_off_is_kept_the_next_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Shot(id=new_id(), data=picture(1), why=Why.RANDOM)
+    with monkeypatch.context() as patched:
+        patched.setattr(home.blobs, "put", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            captures.keep(home, first)
+
+    assert not captures.keep(home, Shot(id=new_id(), data=picture(1), why=Why.MARGIN))
+
+    assert listed(home) == [first.id]
+
+
+def test_pages_and_sweeps_are_read_from_an_index(open_home: Any) -> None:
+    home = open_home()
+    queries = (
+        "SELECT * FROM captures WHERE state = 'waiting' AND stored AND until > 1 "
+        "AND (claimed, id) < (1, 'a') ORDER BY claimed DESC, id DESC LIMIT 50",
+        "SELECT * FROM captures WHERE (claimed, id) < (1, 'a') ORDER BY claimed DESC, id DESC",
+        "SELECT * FROM captures WHERE (stored OR state <> 'labelled') AND until <= 1 "
+        "ORDER BY until LIMIT 100",
+    )
+    with home.db.read() as connection:
+        for query in queries:
+            plan = str(connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all())
+            assert "USING INDEX captures_by" in plan
+            assert "TEMP B-TREE" not in plan
