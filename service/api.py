@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from service import (
     archives,
+    blind,
     captures,
     drift,
     evidence,
@@ -44,6 +45,7 @@ def build() -> FastAPI:
         captures,
         progress,
         trail,
+        blind,
         retraining,
         models,
         drift,

@@ -37,10 +37,12 @@ PREDICT = frozenset({"/predict", "/predict_batch", "/explain", "/v1/feedback", "
 PREDICT_READS = frozenset(
     {"/v1/model", "/docs.json", "/openapi.json", "/schema.json", "/metrics"}  # what clients read
 )
-REVIEW_BELOW = ("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims", "/v1/captures")
+REVIEW_BELOW = (
+    *("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims", "/v1/captures", "/v1/blind"),
+)
 REVIEW_READS_BELOW = (
-    *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress"),
-    *("/v1/drift", "/review"),
+    *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress", "/v1/drift"),
+    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", "/review"),
 )
 
 

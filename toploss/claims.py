@@ -6,6 +6,7 @@ decide all the same is settled by the sample's revision.
 
 import time
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, select, text
 
@@ -19,6 +20,14 @@ from toploss.schema import claims
 HELD_S = 300.0  # for so long, from when it was last asked for
 AT_ONCE = 50  # items looked at for the next that are free
 LOOKED_AT = 1000  # at most: so many others' claims at the top of a list are passed over
+
+
+class _HasSeq(Protocol):
+    @property
+    def seq(self) -> int: ...  # the sample's
+
+
+Held = TypeVar("Held", bound=_HasSeq)
 
 _TAKE = text(
     "INSERT INTO claims (sample_seq, holder, until) VALUES (:seq, :holder, :until) "
@@ -54,7 +63,7 @@ def following(
     return found
 
 
-def take(home: Home, items: Sequence[Item], *, holder: str, number: int) -> list[Item]:
+def take(home: Home, items: Sequence[Held], *, holder: str, number: int) -> list[Held]:
     """The first of these that nobody else holds, at most so many: held from now on."""
     now = time.time()
     with home.db.write() as connection:

@@ -4,8 +4,6 @@ Every change of a sample is an event in `sample_events`; the sample's row is the
 events, written in the same transaction. `replay` makes the projection anew from the events alone.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from toploss import classes, losses, scoring
+from toploss import classes, holdout, idempotency, losses, questions, scoring, trials
 from toploss.database import one_at_a_time
 from toploss.errors import BadInput, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.orders import Order
-from toploss.schema import claims, idempotency, sample_events, samples
+from toploss.schema import claims, sample_events, samples
+from toploss.settings import Settings
+from toploss.splits import Split
 
 
 class State(StrEnum):
@@ -132,6 +132,7 @@ class Decision:
     rank: int | None = None  # its place there, from 1
     seconds: float | None = None  # that the reviewer looked at it
     imported: dict[str, Any] | None = None  # of one made elsewhere: whence, by whom, when
+    blind: str | None = None  # the queue that showed no label: a relabel to the same confirms it
 
 
 def decide(
@@ -183,14 +184,18 @@ def decide_all(
         known = classes.load(connection)
         for decision in decisions:
             try:  # what is raised is raised before anything of this one is written
-                answers.append(_decide(connection, known, decision, actor))
+                answers.append(_decide(connection, known, decision, actor, home.settings))
             except ToplossError as exc:
                 answers.append(exc)
     return answers
 
 
 def _decide(
-    connection: Connection, known: classes.Classes, decision: Decision, actor: str
+    connection: Connection,
+    known: classes.Classes,
+    decision: Decision,
+    actor: str,
+    settings: Settings,
 ) -> Decided:
     sample_id, action, label = decision.sample, decision.action, decision.label
     if action not in ACTIONS:
@@ -202,12 +207,10 @@ def _decide(
             if label is None
             else f"{action} takes no label, {label!r} was sent; leave it out or send a relabel"
         )
-    request = hashlib.sha256(
-        json.dumps([sample_id, action, label, decision.revision, actor]).encode()
-    ).hexdigest()
+    request = idempotency.fingerprint(sample_id, action, label, decision.revision, actor)
     row = connection.execute(select(samples).where(samples.c.id == sample_id)).first()
-    if decision.key is not None and (given := _answered(connection, decision, request)):
-        return given
+    if given := idempotency.answered(connection, decision.key, request):
+        return Decided(**given)
     if row is None:
         raise NotFound(f"there is no sample {sample_id!r}; GET /v1/top-losses lists some")
     if row.revision != decision.revision:
@@ -217,6 +220,8 @@ def _decide(
             present=present(row, known),
         )
     class_id = known.id_of(label) if label is not None else None
+    if decision.blind and class_id == row.class_id:
+        kind = Kind.CONFIRM
     event_id, revision = new_id(), decision.revision + 1
     standing = apply(Standing.of(row), kind, class_id=class_id, event_id=event_id)
     append(
@@ -230,14 +235,13 @@ def _decide(
         event_id=event_id,
         evidence=_seen(connection, row, standing, decision, known),
     )
+    if kind is not Kind.SKIP:
+        questions.ask(connection, settings, event_id, row.seq, actor)
+    if decision.blind:
+        holdout.review(connection, row.seq, event_id, kind)
     connection.execute(claims.delete().where(claims.c.sample_seq == row.seq))
     decided = Decided(id=event_id, sample=sample_id, revision=revision)
-    if decision.key is not None:
-        connection.execute(
-            idempotency.insert().values(
-                key=decision.key, request_hash=request, answer=asdict(decided), at=time.time()
-            )
-        )
+    idempotency.keep(connection, decision.key, request, asdict(decided))
     return decided
 
 
@@ -252,7 +256,7 @@ def _seen(
     shown = losses.seen(connection, row.seq, standing.class_id, known, decision.order) or {}
     if decision.imported is not None:  # in no list of ours
         shown = {key: shown[key] for key in shown.keys() - {"order", "score"}}
-    told = {"rank": decision.rank, "seconds": decision.seconds, "imported": decision.imported}
+    told = {name: getattr(decision, name) for name in ("rank", "seconds", "imported", "blind")}
     return shown | {name: value for name, value in told.items() if value is not None} or None
 
 
@@ -307,6 +311,7 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
             undoes=decision_id,
             evidence={"restored": asdict(restored)},
         )
+        holdout.undo(connection, row.seq, decision_id)
         return Decided(id=event_id, sample=event.sample_id, revision=row.revision + 1)
 
 
@@ -359,6 +364,10 @@ def append(
     if (standing.class_id, standing.decision_id) != (row.class_id, row.decision_id):
         relabelled = standing.class_id != row.class_id
         scoring.follow(connection, row, standing, relabelled=relabelled)
+    if row.split == Split.TEST:
+        trials.follow(connection, row, standing)
+    if row.decision_id not in (None, standing.decision_id):
+        questions.follow(connection, row.seq, standing.decision_id)
 
 
 def record_event(
@@ -389,16 +398,3 @@ def record_event(
             evidence=evidence,
         )
     )
-
-
-def _answered(connection: Connection, decision: Decision, request: str) -> Decided | None:
-    row = connection.execute(select(idempotency).where(idempotency.c.key == decision.key)).first()
-    if row is None:
-        return None
-    if row.request_hash != request:
-        raise Stale(
-            f"the Idempotency-Key {decision.key!r} was used for another decision; "
-            "send a new key with a new one",
-            present=row.answer,
-        )
-    return Decided(**row.answer)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import case, null
 
-from toploss import classes, scoring
+from toploss import classes, questions, scoring, trials
 from toploss.database import one_at_a_time
 from toploss.errors import BadInput
 from toploss.home import Home
@@ -41,5 +41,7 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
             )
         ).rowcount
         scoring.follow_merge(connection, kept)
+        questions.merge(connection, gone, kept)
+        trials.merge(connection, gone, kept)
         classes.record(connection, gone, "merge", source, target, actor)
         return int(moved)

@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
 
-from toploss import classes, decisions, duplicates, likeness, preprocess, quarantine, schema, splits
+from toploss import (
+    classes,
+    decisions,
+    duplicates,
+    holdout,
+    likeness,
+    preprocess,
+    quarantine,
+    schema,
+    splits,
+)
 from toploss.blobs import image_path, sha256
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
@@ -202,6 +212,8 @@ def _insert(
     ).inserted_primary_key
     assert written is not None
     duplicates.keep(connection, written[0], kept.likeness)
+    if split == Split.TEST:
+        holdout.add(connection, written[0], kept.id, home.settings.split_seed)
     leaking = quarantine.leaking(kept.id, split, found)
     quarantine.put(connection, leaking)
     decisions.record_event(

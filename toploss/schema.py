@@ -1,8 +1,8 @@
 """The tables. `migrations/` beside this file brings a database to them.
 
 Times are seconds since 1970 in UTC. What happened is kept in append-only tables (`sample_events`,
-`class_events`, `split_ledger`, `alias_moves`, `shadow_moves`, `policy_events`); what stands today
-is their projection, written in the same transaction.
+`class_events`, `opinions`, `split_ledger`, `alias_moves`, `shadow_moves`, `policy_events`); what
+stands today is their projection, written in the same transaction.
 """
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0007"
+REVISION = "0008"
 
 metadata = MetaData()
 
@@ -130,6 +130,7 @@ sample_events = Table(
     Column("evidence", JSON),  # of a decision: version, loss, predicted, as the reviewer saw them
     Index("sample_events_by_sample", "sample_id", "seq"),
     Index("sample_events_decided", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
+    Index("sample_events_by_actor", "actor", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
 )
 
 # The answer once given under an Idempotency-Key.
@@ -423,6 +424,101 @@ capture_days = Table(
     Column("day", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
     Column("sent", Boolean, primary_key=True),  # with feedback; else chosen by the service
     Column("kept", Integer, nullable=False),
+)
+
+# Decisions that somebody is asked about again, blind: rows come with the decision, and go with the
+# answer or when the decision no longer stands.
+asked_opinions = Table(
+    "asked_opinions",
+    metadata,
+    Column("event_seq", Integer, primary_key=True),  # the decision's; the queue's order
+    Column("queue", String(8), primary_key=True),  # of `questions.Asked`
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), nullable=False),
+    Column("decision_id", String(26), nullable=False),
+    Column("actor", String(100), nullable=False),  # who decided
+    Column("at", Double, nullable=False),
+    Index("asked_opinions_by_sample", "sample_seq", "queue"),
+    Index("asked_opinions_of_others", "queue", "event_seq", "actor", "sample_seq"),
+    Index("asked_opinions_of_oneself", "queue", "actor", "event_seq"),
+)
+
+DISPUTED = text("disputed")
+SAID = text("action <> 'skip'")
+PASSED = text("action = 'skip'")
+
+# Append-only: what was said, blind, of a sample that was decided. It changes no label. Classes are
+# today's; none: the sample does not belong in the data.
+opinions = Table(
+    "opinions",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(26), nullable=False, unique=True),
+    Column("queue", String(8), nullable=False),
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), nullable=False, index=True),
+    Column("decision_id", String(26), nullable=False),  # what it is a second opinion on
+    Column("first_actor", String(100), nullable=False),  # who decided that,
+    Column("first_class_id", Integer, ForeignKey("classes.id")),  # and what it came to
+    Column("actor", String(100), nullable=False),
+    Column("action", String(8), nullable=False),  # label, exclude, skip
+    Column("class_id", Integer, ForeignKey("classes.id")),
+    Column("seconds", Double),  # that the reviewer looked at it
+    Column("at", Double, nullable=False),
+    # A projection: it contradicts a decision that stands.
+    Column("disputed", Boolean, nullable=False),
+    Index("opinions_disputed", "seq", sqlite_where=DISPUTED, postgresql_where=DISPUTED),
+    Index(
+        "opinions_said",
+        *("queue", "first_actor", "actor", "first_class_id", "class_id"),
+        sqlite_where=SAID,
+        postgresql_where=SAID,
+    ),
+    Index("opinions_passed", "actor", "sample_seq", sqlite_where=PASSED, postgresql_where=PASSED),
+)
+
+LEFT = text("outcome IS NULL")
+REVIEWED = text("outcome IS NOT NULL")
+ASKED = text("asked AND outcome IS NULL")
+
+# The samples of test, and how far they were looked at blind. Both hashes are below 2³¹.
+holdout_samples = Table(
+    "holdout_samples",
+    metadata,
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("place", Integer, nullable=False),  # by hash: the queue's order
+    Column("lot", Integer, nullable=False),  # by another hash: the random slice has the lowest
+    Column("asked", Boolean, nullable=False),  # versions differ on it, or it is mixed in with such
+    Column("outcome", String(16)),  # of the blind decision that was made: its kind
+    Column("decision_id", String(26)),  # its event
+    Index(
+        "holdout_left",
+        "place",
+        "sample_seq",
+        "lot",
+        "asked",
+        sqlite_where=LEFT,
+        postgresql_where=LEFT,
+    ),
+    Index("holdout_reviewed", "lot", "outcome", sqlite_where=REVIEWED, postgresql_where=REVIEWED),
+    Index("holdout_lots", "lot", "sample_seq", sqlite_where=LEFT, postgresql_where=LEFT),
+    Index("holdout_asked", "lot", "sample_seq", sqlite_where=ASKED, postgresql_where=ASKED),
+)
+
+# What versions called the samples of the holdout, as classes of today.
+holdout_answers = Table(
+    "holdout_answers",
+    metadata,
+    Column("version", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True, index=True),
+    Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),
+)
+
+# How often they are right under today's labels: counted as labels change.
+holdout_tallies = Table(
+    "holdout_tallies",
+    metadata,
+    Column("version", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("samples", Integer, nullable=False),  # those that take part
+    Column("hits", Integer, nullable=False),
 )
 
 # API keys; a revoked one stays, so that its name does.

@@ -66,6 +66,23 @@ class Settings(BaseSettings):
     ] = "70/15/15"
     split_seed: Annotated[int, Field(description="seed of the split; fixed likewise")] = 42
 
+    # The review
+    second_opinion: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the decisions, that somebody else is asked about, blind"),
+    ] = 0
+    review_again: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the decisions, that come back to who made them, blind"),
+    ] = 0
+    review_again_after: Annotated[
+        int, Field(ge=1, description="decisions of one's own in between, or a day")
+    ] = 50
+    holdout_slice: Annotated[
+        float,
+        Field(ge=0, le=1, description="of the samples of test, drawn at random to be looked at"),
+    ] = 0.1
+
     # Serving
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where networks run")] = (
         "auto"

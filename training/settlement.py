@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import models, runs, scoring, snapshots
+from toploss import models, runs, scoring, snapshots, trials
 from toploss.errors import Stale
 from toploss.home import Home
 from toploss.runs import Lease, RunState
@@ -13,7 +13,7 @@ from toploss.schema import versions
 from toploss.scoring import Opinion
 from toploss.snapshots import Snapshot
 from training import gate
-from training.gate import Judgement
+from training.trial import Judged
 
 
 def settle(
@@ -23,15 +23,13 @@ def settle(
     sealed: str,
     snapshot: Snapshot,
     opinion: Opinion,
-    judgement: Judgement,
-    generation: int,
+    judged: Judged,
 ) -> dict[str, Any]:
     """Write down everything in one transaction, under the run's fence; returns the verdict.
 
     Args:
         sealed: SHA-256 of the manifest as it is published.
-        generation: of production when the candidate was judged; if it has moved since, the
-            candidate is not promoted.
+        judged: if production has moved since, the candidate is not promoted.
 
     Raises:
         Fenced: the run is another attempt's; nothing is written.
@@ -51,8 +49,9 @@ def settle(
             )
         )
         scoring.keep(connection, version, opinion, (row.id for row in snapshot.rows))
+        trials.keep(connection, judged.trial)
         snapshots.settle(home, connection, snapshot.fingerprint)
-        verdict = _verdict(home, connection, lease, version, judgement, generation, asked.promote)
+        verdict = _verdict(home, connection, lease, version, judged, asked.promote)
         runs.finish(
             connection,
             lease,
@@ -70,11 +69,11 @@ def _verdict(
     connection: Connection,
     lease: Lease,
     version: str,
-    judgement: Judgement,
-    generation: int,
+    judged: Judged,
     wanted: bool,
 ) -> dict[str, Any]:
     """The judgement, and what followed from it: the alias is moved, or why not."""
+    judgement = judged.judgement
     verdict = judgement.as_json() | {"wanted": wanted, "promoted": False, "generation": None}
     if not gate.promotes(judgement, home.settings.gate_cannot_tell):
         return verdict | {"outcome": "not promoted: the gate said no"}
@@ -86,7 +85,7 @@ def _verdict(
             version,
             reason=judgement.reason,
             actor=f"run {lease.run}",
-            expected=generation,
+            expected=judged.generation,
         )
     except Stale as exc:
         return verdict | {"outcome": f"not promoted: {exc}"}

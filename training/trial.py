@@ -1,56 +1,76 @@
 """A candidate before the gate: on the frozen holdout, beside the version that serves."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import select
 
 from toploss import artifact, models, snapshots
 from toploss.engine import Engine, OnnxEngine
 from toploss.home import Home
 from toploss.schema import versions
 from toploss.snapshots import Row, Snapshot
+from toploss.trials import Trial
 from training import evaluation, gate
 from training.data import Pictures
 from training.gate import Judgement
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What came of a candidate's trial."""
+
+    judgement: Judgement
+    generation: int  # of production, when it was compared with; 0: there was none
+    trial: Trial  # what either called the samples of the holdout
+
+
 def judge(
-    home: Home, candidate: Engine, snapshot: Snapshot, pictures: Pictures
-) -> tuple[Judgement, int]:
+    home: Home, name: str, candidate: Engine, snapshot: Snapshot, pictures: Pictures
+) -> Judged:
     """Candidate against production on the frozen holdout under today's labels, each by ONNX
-    Runtime, which knows every architecture; with the generation that it was compared with (0:
-    none)."""
+    Runtime, which knows every architecture.
+
+    Args:
+        name: the candidate's, as a version.
+    """
     alias = models.production(home)
     rows = snapshot.of_split("test")
+    truth = snapshots.places(rows, snapshot.labels)
+    ours = _called(candidate, pictures, rows)
+    ids = [row.id for row in rows]
+    called = {name: [snapshot.class_ids[place] for place in ours.tolist()]}
     if alias is None:
-        truth = snapshots.places(rows, snapshot.labels)
-        found = evaluation.predicted(candidate.probabilities, pictures, rows)
-        return gate.first(found.argmax(axis=1) == truth, truth), 0
+        found = gate.first(ours == truth, truth)
+        return Judged(judgement=found, generation=0, trial=Trial(ids=ids, called=called))
     with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
         version = models.get(home, alias.version)
         loaded = artifact.fetch(home, version, Path(scratch))
         production = OnnxEngine(loaded, threads=home.settings.thread_count)
-        ours = _as_learned(home, alias.version, snapshot)
-        shared = [row for row in rows if row.label in ours]
-        hits = _hits(candidate, pictures, shared, snapshot.labels)
-        other = Pictures(home, loaded.preprocessing)
-        renamed = [Row(**{**vars(row), "label": ours[row.label]}) for row in shared]
-        theirs = _hits(production, other, renamed, loaded.labels)
-    margin = home.settings.gate_margin
-    return gate.compare(hits, theirs, margin=margin, against=alias.version), alias.generation
+        theirs = _called(production, Pictures(home, loaded.preprocessing), rows)
+    outputs = _outputs(home, alias.version)
+    called[alias.version] = [outputs[place] for place in theirs.tolist()]
+    right = np.array([snapshot.class_ids[place] for place in truth], np.intp)
+    shared = np.isin(right, outputs)
+    hits = {version: (np.array(each, np.intp) == right)[shared] for version, each in called.items()}
+    against, margin = alias.version, home.settings.gate_margin
+    found = gate.compare(hits[name], hits[against], margin=margin, against=against)
+    trial = Trial(ids=ids, called=called)
+    return Judged(judgement=found, generation=alias.generation, trial=trial)
 
 
-def _as_learned(home: Home, version: str, snapshot: Snapshot) -> dict[str, str]:
-    """Today's label → the name under which that version learned the class; ids tell them apart."""
+def _outputs(home: Home, version: str) -> list[int]:
+    """The classes of a version's outputs, by their ids."""
     with home.db.read() as connection:
-        ids = connection.execute(versions.select().where(versions.c.name == version)).one()
-    names = dict(zip(ids.class_ids, ids.manifest["labels"], strict=True))
-    today = zip(snapshot.class_ids, snapshot.labels, strict=True)
-    return {label: names[class_id] for class_id, label in today if class_id in names}
+        query = select(versions.c.class_ids).where(versions.c.name == version)
+        return list(connection.execute(query).scalar_one())
 
 
-def _hits(engine: Engine, pictures: Pictures, rows: list[Row], labels: tuple[str, ...]) -> Any:
-    if not rows:
-        return snapshots.places(rows, labels) == 0
+def _called(engine: Engine, pictures: Pictures, rows: list[Row]) -> npt.NDArray[np.intp]:
+    """The output that is highest for each, (n,)."""
     found = evaluation.predicted(engine.probabilities, pictures, rows)
-    return found.argmax(axis=1) == snapshots.places(rows, labels)
+    highest: npt.NDArray[np.intp] = found.argmax(axis=1)
+    return highest

@@ -13,7 +13,19 @@ from threadpoolctl import threadpool_info
 
 import training
 from tests.conftest import COLOURS, QUICK, coloured
-from toploss import artifact, loading, losses, models, network, records, runs, samples, snapshots
+from toploss import (
+    artifact,
+    loading,
+    losses,
+    models,
+    network,
+    records,
+    runs,
+    samples,
+    snapshots,
+    trials,
+)
+from toploss.engine import OnnxEngine
 from toploss.errors import BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
 from toploss.orders import Order
@@ -24,7 +36,8 @@ from toploss.runs import Lease
 from toploss.scoring import Source
 from toploss.settings import read_settings
 from toploss.splits import Split
-from training import checkpoints
+from training import checkpoints, trial
+from training.data import Pictures
 from training.run import Result
 
 
@@ -103,6 +116,37 @@ def test_named_checkpoints_load_again(
     final = network.read_weights(published, artifact.WEIGHTS)
     assert all(torch.equal(final[key], value) for key, value in two.state_dict().items())
     assert any(not torch.equal(final[key], value) for key, value in one.state_dict().items())
+
+
+def test_what_a_version_called_the_holdout_is_kept(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
+) -> None:
+    home, result = learned_home(), learned[1]
+
+    with home.db.read() as connection:
+        (measured,) = trials.measured(connection)
+
+    assert (measured.version, measured.production) == (result.version, True)
+    assert measured.at_training == {**result.metrics["test"], "samples": 24}
+    assert measured.today == {"accuracy": result.metrics["test"]["accuracy"], "samples": 24}
+
+
+def test_a_candidate_is_tried_beside_production_on_the_same_samples(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    home = learned_home()
+    loaded = artifact.fetch(home, models.get(home, "production"), tmp_path / "version")
+    snapshot = snapshots.freeze(home)
+    engine = OnnxEngine(loaded, threads=1)
+
+    judged = trial.judge(home, "itself", engine, snapshot, Pictures(home, loaded.preprocessing))
+
+    itself, production = judged.trial.called["itself"], judged.trial.called[learned[1].version]
+    assert itself == production
+    assert set(itself) <= set(snapshot.class_ids)
+    assert list(judged.trial.ids) == [row.id for row in snapshot.of_split("test")]
+    assert (judged.generation, judged.judgement.holdout) == (1, 24)
+    assert judged.judgement.candidate == judged.judgement.production
 
 
 def test_validation_samples_have_held_out_losses(learned_home: Callable[..., Home]) -> None:
