@@ -1,4 +1,5 @@
-"""The review at a size: a page of the list, a decision, and what it costs to take samples in.
+"""The review at a size: a page of the list, a decision, and what it costs to take samples in; and
+a reviewer at the keyboard.
 
 `--database-url` measures on PostgreSQL; else it is SQLite, in a folder of its own.
 """
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 from sqlalchemy import func, select, text
 
+from bench import browsing
 from bench.common import main, share
 from bench.serving import servers
 from bench.serving.overload import resident_mb
@@ -35,6 +37,7 @@ STEP = 100_000
 AT_ONCE = 10_000  # rows of one transaction
 IMPORTED = 1000  # samples taken in one by one, where the rate is measured
 PAGES, DECISIONS = 400, 400
+SESSION, HURRIED = 500, 100  # decisions in a browser
 SPLITS = ("train", "valid", "test")
 
 
@@ -51,22 +54,22 @@ def measure(quick: bool, url: str | None, number: int | None) -> dict[str, Any]:
             figures["service_mb"] = round(resident_mb(address))
         figures["database_mb"] = round(_database_mb(home))
         home.db.close()
-    return figures
+    return figures | browsing.measure(HURRIED if quick else SESSION)
 
 
 def grown(home: Home, number: int) -> dict[str, Any]:
     """Samples and their scores come in, step by step; how fast at each."""
     chance = np.random.default_rng(0)
-    version = _version(home)
+    version = make_version(home)
     imports, scored = [], []
-    for start in range(0, number, min(STEP, number)):
+    for start in range(0, number, STEP):
         imports.append(_rate(IMPORTED, lambda: _taken_in(home, chance)))
-        _fill(home, chance, start + min(STEP, number))
+        _fill(home, chance, min(start + STEP, number))
         began = time.monotonic()
-        done = _score(home, version, chance, first=start == 0)
+        done = score(home, version, chance, first=start == 0)
         scored.append(done / (time.monotonic() - began))
         print(
-            f"{start + STEP:9,} samples: {imports[-1]:.0f} taken in a second, "
+            f"{min(start + STEP, number):9,} samples: {imports[-1]:.0f} taken in a second, "
             f"{scored[-1]:.0f} scored a second",
             flush=True,
         )
@@ -87,6 +90,7 @@ def reviewed(address: str) -> dict[str, Any]:
     dice = random.Random(0)
     with httpx.Client(base_url=address, timeout=60) as client:
         pages = _timed(PAGES, _pages(client, dice))
+        progress = _timed(100, lambda: client.get("/v1/progress").raise_for_status())
         pairs = _timed(100, lambda: client.get("/v1/top-losses/pairs").raise_for_status())
         items = client.get("/v1/top-losses", params={"limit": 500}).json()["items"]
         todo = iter(items)
@@ -100,9 +104,11 @@ def reviewed(address: str) -> dict[str, Any]:
             client.post("/v1/decisions", json=body, headers=key).raise_for_status()
 
         decisions = _timed(DECISIONS, decide)
+        progress += _timed(100, lambda: client.get("/v1/progress").raise_for_status())
     return {
         **_told("list", pages),
         **_told("pairs", pairs),
+        **_told("progress", progress),
         **_told("decision", decisions),
     }
 
@@ -156,7 +162,7 @@ def _rate(number: int, work: Callable[[], object]) -> float:
     return number / (time.monotonic() - began)
 
 
-def _version(home: Home) -> str:
+def make_version(home: Home) -> str:
     """A version of the classes, which is production."""
     name, run = "0" * 26, "1" * 26
     with home.db.write() as connection:
@@ -277,7 +283,7 @@ def _rows(
         }
 
 
-def _score(home: Home, version: str, chance: np.random.Generator, *, first: bool) -> int:
+def score(home: Home, version: str, chance: np.random.Generator, *, first: bool) -> int:
     """What came since the last step, by a model that is wrong now and then."""
     with home.db.read() as connection:
         row = scoring.scoring_of(connection, version)

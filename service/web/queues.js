@@ -13,6 +13,13 @@ const LISTS = {
   ...Object.fromEntries(BLIND.map((queue) => [queue, `/v1/blind?queue=${queue}`])),
 };
 
+const WHY = {
+  margin: "The model was torn between two classes",
+  novelty: "Unlike what the model learned from",
+  random: "Kept by chance",
+  feedback: "Sent with a claim",
+};
+
 const list = (queue, limit) => ask(LISTS[queue] + (LISTS[queue].includes("?") ? "&" : "?") + `limit=${limit}`);
 
 // How many each has; one that the service does not have has none.
@@ -47,10 +54,9 @@ function asShown(queue, item) {
   const shown = { ...item, queue, key: crypto.randomUUID(), blind: BLIND.includes(queue) };
   if (queue === "captures") {
     shown.label = item.claimed?.label ?? item.prediction.label;
-    shown.predicted = item.prediction.label;
-    shown.confidence = item.prediction.confidence;
-    shown.note = `Captured: ${item.why}.${item.claimed ? ` ${item.claimed.by} says ${item.claimed.label}.` : ""}`;
-    shown.blind = false;
+    shown.predicted = item.prediction?.label ?? shown.label;
+    shown.confidence = item.prediction?.confidence ?? null;
+    shown.note = `${WHY[item.why]}.${item.claimed ? ` ${item.claimed.by} says ${item.claimed.label}.` : ""}`;
   } else if (queue === "disagreements") {
     const said = ({ by, action, label }) => `${by}: ${action === "exclude" ? "exclude" : label}`;
     shown.predicted = item.second.label ?? item.label;

@@ -157,7 +157,6 @@ def opened(context: BrowserContext, site: Site, path: str, *, expect: str = "") 
         expect: a pattern of complaints that the test provokes.
     """
     page = context.new_page()
-    expect = f"404|{expect}"  # TODO
     page.on("pageerror", lambda error: site.complaints.append(str(error)))
     page.on(
         "console",

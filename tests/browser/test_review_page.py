@@ -7,8 +7,12 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import WIDTHS, Site, check_accessible, opened, soon
-from toploss import decisions, keys, losses, trail
+from tests.service.conftest import picture
+from toploss import captures, decisions, feedback, keys, losses, trail
+from toploss.blobs import sha256
+from toploss.captures import Shot, Why
 from toploss.home import Home
+from toploss.ids import new_id
 from toploss.keys import Role
 from toploss.losses import Filter
 
@@ -361,3 +365,38 @@ def test_somebody_else_s_promotion_brings_its_list(
     models.promote(site.home, version, reason="better", actor="test")
     expect(page.locator("#message")).to_contain_text("A new model serves", timeout=10_000)
     expect(page.locator("#versions")).to_contain_text(version[-8:])
+
+
+def test_a_captured_image_becomes_a_sample_by_a_reviewer_s_word(
+    context: BrowserContext, site: Site
+) -> None:
+    kept = captured(site, 500)
+    page = review(context, site, "?queue=captures")
+    expect(page.locator("#queues [aria-pressed=true]")).to_contain_text("Captured 1")
+    expect(page.locator("#name")).to_contain_text("Kept by chance. ann says red.")
+    check_accessible(page)
+    page.keyboard.press("Enter")  # it is what the claim says
+    expect(page.locator("#empty-title")).to_have_text("Nothing waits here")
+    assert standing(site.home, kept)["label"] == "red"
+
+
+def captured(site: Site, seed: int) -> str:
+    """An image that was kept, and that ann says is red; the id that it would have as a sample."""
+    shot = Shot(id=new_id(), data=picture(seed, side=32), why=Why.RANDOM)
+    captures.keep(site.home, shot)
+    feedback.claim(site.home, "red", actor="ann", capture_id=shot.id)
+    return sha256(shot.data)
+
+
+def test_the_holdout_is_judged_blind(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, "?queue=holdout")
+    expect(page.locator("#facts")).to_be_hidden()
+    words = page.locator("#main").inner_text()
+    assert "Predicted" not in words
+    check_accessible(page)
+    before = len(said(site.home))
+    page.keyboard.press("Enter")  # there is nothing to keep
+    page.keyboard.press("1")  # blue
+    expect(page.locator("#message")).to_contain_text("recorded")
+    assert len(said(site.home)) == before + 1
+    assert said(site.home)[-1]["label"] == "blue"
