@@ -134,4 +134,4 @@ def _fill(home: Home, number: int) -> None:
         label = names[place % len(names)]
         name = f"photograph-{place}.jpg"
         samples.add(home, out.getvalue(), label, name=name, actor="bench", split=Split.VALID)
-    review.score(home, version, chance, first=True)
+    review.score(home, version, chance)

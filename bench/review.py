@@ -21,7 +21,7 @@ from bench import browsing
 from bench.common import main, share
 from bench.serving import servers
 from bench.serving.overload import resident_mb
-from toploss import classes, likeness, models, samples, schema, scoring
+from toploss import classes, drafts, likeness, models, samples, schema, scoring
 from toploss.home import Home
 from toploss.likeness import Likeness
 from toploss.orders import Neighbours, Order
@@ -66,7 +66,7 @@ def grown(home: Home, number: int) -> dict[str, Any]:
         imports.append(_rate(IMPORTED, lambda: _taken_in(home, chance)))
         _fill(home, chance, min(start + STEP, number))
         began = time.monotonic()
-        done = score(home, version, chance, first=start == 0)
+        done = score(home, version, chance)
         scored.append(done / (time.monotonic() - began))
         print(
             f"{min(start + STEP, number):9,} samples: {imports[-1]:.0f} taken in a second, "
@@ -283,7 +283,7 @@ def _rows(
         }
 
 
-def score(home: Home, version: str, chance: np.random.Generator, *, first: bool) -> int:
+def score(home: Home, version: str, chance: np.random.Generator) -> int:
     """What came since the last step, by a model that is wrong now and then."""
     with home.db.read() as connection:
         row = scoring.scoring_of(connection, version)
@@ -307,11 +307,12 @@ def score(home: Home, version: str, chance: np.random.Generator, *, first: bool)
         neighbours=Neighbours(places=near, cosines=cosines),
         known=[one.id for one in found],
     )
+    if row is None:
+        drafts.write(home, version, opinion, opinion.ids)
     with home.db.write() as connection:
-        if first:
-            scoring.keep(connection, version, opinion, opinion.ids)
+        if row is None:
+            drafts.publish(connection, version)
         else:
-            assert row is not None
             scoring.add(connection, row, opinion, up_to=found[-1].seq)
     return len(found)
 

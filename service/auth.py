@@ -84,7 +84,10 @@ class Doorkeeper:
         self._thread.start()
 
     def stop(self) -> None:
+        """It looks no more, not even at the database, which may be closed then."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def look(self) -> None:
         """What cannot be read leaves the keys as they were."""

@@ -107,13 +107,14 @@ def top_losses(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """Held-out losses of production's version, else of the newest. `total` is null where too many
-    names begin like the text to be counted."""
+    names begin like the text to be counted; `model` where there are no losses to list, and then
+    `note` says why."""
     after = _place(cursor)
     which = Filter(label=label, predicted=predicted, split=split, text=text, state=state)
     found = losses.top(home, which, order=order, limit=limit + 1, after=after)
     page = paging.page(found.items, limit, _cursor)
     page["items"] = [_shown(item) for item in page["items"]]
-    return {**page, "total": found.total, "model": found.version}
+    return {**page, "total": found.total, "model": found.version, "note": found.note}
 
 
 @router.get("/top-losses/pairs", summary="Which classes are taken for which, most often first")

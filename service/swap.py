@@ -81,7 +81,10 @@ class Swap:
         self._looked.wait(wait_s)
 
     def stop(self) -> None:
+        """It looks no more, not even at the database, which may be closed then."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     @property
     def ready(self) -> bool:

@@ -1,35 +1,113 @@
 """Databases of released versions come up to today's schema with everything in them."""
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Integer, MetaData, select, text
+from sqlalchemy.exc import IntegrityError
 
-from toploss import classes, decisions, duplicates, losses, models, policy, runs, snapshots, trail
+from toploss import (
+    classes,
+    decisions,
+    duplicates,
+    likeness,
+    losses,
+    models,
+    policy,
+    runs,
+    snapshots,
+    trail,
+)
+from toploss.database import MIGRATIONS, Database
 from toploss.decisions import Standing
+from toploss.errors import Refused
 from toploss.home import Home
 from toploss.orders import Order
 from toploss.schema import REVISION, likenesses, sample_events, samples
 from toploss.schema import classes as class_table
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Skipped unsupported reflection of expression-based index"
+)
 RELEASED = sorted((Path(__file__).parent / "data").glob("toploss-*.db"))
 
 
-@pytest.fixture(params=RELEASED, ids=lambda path: path.stem)
-def upgraded(
-    request: pytest.FixtureRequest, tmp_path: Path, open_home: Callable[..., Home]
-) -> Home:
-    from toploss.database import Database
+HASH = 0xF0E1D2C3B4A59687  # of the pictures that were looked at before the bands changed
 
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copy(request.param, folder / "toploss.db")
-    database = Database(f"sqlite:///{folder / 'toploss.db'}")
-    assert database.upgrade()[1] == REVISION
+
+def migrated(database: Database, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def tables(database: Database) -> MetaData:
+    found = MetaData()
+    with database.read() as connection:
+        found.reflect(connection)
+    return found
+
+
+def look(database: Database) -> None:
+    """Two samples are looked at, as release 0.1's successors did before the bands changed."""
+    bands = {f"band_{n}": HASH >> 48 - 16 * n & 0xFFFF for n in range(4)}
+    rows = [{"sample_seq": seq, "points": bytes(768), **bands} for seq in (1, 2)]
+    with database.write() as connection:
+        connection.execute(tables(database).tables["likenesses"].insert(), rows)
+
+
+def copied(source: Database, target: Database) -> None:
+    """Every row of one to another of the same schema, which numbers further rows after them."""
+    there = tables(target)
+    with source.read() as reading, target.write() as writing:
+        for table in tables(source).sorted_tables:
+            name = table.name
+            rows = [row._asdict() for row in reading.execute(select(table))]
+            if rows and name != "alembic_version":
+                writing.execute(there.tables[name].insert(), rows)
+                numbered = [column for column in table.primary_key if column.name in ("id", "seq")]
+                for column in numbered:
+                    if isinstance(column.type, Integer):
+                        newest = f"pg_get_serial_sequence('{name}', '{column.name}'), max({column})"
+                        writing.execute(text(f"SELECT setval({newest}) FROM {name}"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def before(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Database, dict[str, str]]]:
+    """A filled database at 0004, and how a home finds it."""
+    (tmp_path / "home").mkdir()
+    (path,) = RELEASED
+    shutil.copy(path, tmp_path / "home" / "toploss.db")
+    database = Database(f"sqlite:///{tmp_path / 'home' / 'toploss.db'}")
+    migrated(database, "0004")
+    look(database)
+    settings = {}
+    if request.param == "postgresql":
+        settings["database_url"] = request.getfixturevalue("new_postgres")("template0")
+        other = Database(settings["database_url"])
+        migrated(other, "0004")
+        copied(database, other)
+        database.close()
+        database = other
+    yield database, settings
     database.close()
-    return open_home()
+
+
+@pytest.fixture
+def upgraded(before: tuple[Database, dict[str, str]], open_home: Callable[..., Home]) -> Home:
+    database, settings = before
+    assert database.upgrade() == ("0004", REVISION)
+    return open_home(**settings)
 
 
 def test_every_projection_is_the_replay_of_its_events(upgraded: Home) -> None:
@@ -75,13 +153,41 @@ def test_work_goes_on(upgraded: Home) -> None:
 
 
 def test_samples_of_before_have_no_likeness_until_they_are_looked_at(upgraded: Home) -> None:
-    """The storage does not come with the database here: nothing can be looked at, nothing fails."""
+    """The storage does not come with the database here: nothing can be looked at, nothing fails.
+    The likeness of what was looked at is the same in other bands."""
     with upgraded.db.read() as connection:
         before = connection.execute(select(samples.c.id, samples.c.split)).all()
 
     duplicates.fill(upgraded)
 
     with upgraded.db.read() as connection:
-        assert connection.execute(select(likenesses)).all() == []
+        kept = connection.execute(select(likenesses).order_by(likenesses.c.sample_seq)).all()
+        bands = likeness.split(HASH)
+        assert kept == [(seq, *bands, bytes(768)) for seq in (1, 2)]
         assert connection.execute(select(samples.c.id, samples.c.split)).all() == before
     assert snapshots.overview(upgraded)["quarantined"] == 0
+
+
+def test_what_points_to_nothing_is_refused_as_before(upgraded: Home) -> None:
+    with pytest.raises(IntegrityError), upgraded.db.write() as connection:
+        connection.execute(text("DELETE FROM scorings"))
+
+
+def test_while_a_run_is_active_there_is_no_upgrade(
+    before: tuple[Database, dict[str, str]],
+) -> None:
+    database, _ = before
+    with database.write() as connection:
+        connection.execute(
+            text(
+                "UPDATE runs SET state = 'running', owner = 'elsewhere:1:1.0', "
+                "lease_until = :until WHERE id = (SELECT max(id) FROM runs)"
+            ),
+            {"until": time.time() + 60},
+        )
+
+    with pytest.raises(Refused, match=r"run .* is active.*--force"):
+        database.upgrade()
+
+    assert database.revision() == "0004"
+    assert database.upgrade(force=True) == ("0004", REVISION)

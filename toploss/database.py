@@ -8,15 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
-from toploss.errors import BadSettings, Broken, WrongSchema
+from toploss.errors import BadInput, BadSettings, Broken, Refused, WrongSchema
+from toploss.processes import surely_gone
 from toploss.schema import REVISION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-PATIENCE_S = 30.0  # how long SQLite waits for another writer
+PATIENCE_S = 30.0  # how long one waits for another writer, or for a connection
+STATEMENT_S = 120.0  # that PostgreSQL works on one statement, but for what is said to be long
+CONNECT_S = 10  # that it has to answer whoever connects
+POOL, MORE = 5, 20  # connections of a process to PostgreSQL: kept, and lent besides
+READ_ONLY = "25006"  # PostgreSQL's word for a server that only copies another
+TURN_S = 0.11  # a little longer than SQLite sleeps between two looks at a lock
 LABELS = 0x746F706C  # what stands for the labels among a database's locks
 
 
@@ -31,23 +38,40 @@ class Database:
         """
         self.url = url
         self._engine = _engine(url)
+        # PostgreSQL would show each statement the state of its own moment.
+        one_view = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        here = self._engine.dialect.name == "postgresql"
+        self._reading = self._engine.execution_options(**one_view if here else {})
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view; waits for no writer."""
-        with self._told(), self._engine.connect() as connection, connection.begin():
+        with self._told(), self._reading.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, long: bool = False, **options: Any) -> Iterator[Connection]:
         """One transaction that is wholly kept or wholly undone.
 
         On SQLite it takes the write lock at once: a read that becomes a write would fail.
+
+        Args:
+            long: a statement in it may take as long as it likes.
+            options: of the connection.
         """
         with self._told(), self._engine.connect() as plain:
-            connection = plain.execution_options(toploss_write=True)
+            connection = plain.execution_options(toploss_write=True, **options)
             with connection.begin():
+                if long and connection.dialect.name == "postgresql":
+                    connection.execute(text("SET LOCAL statement_timeout = 0"))
                 yield connection
+
+    def give_way(self) -> None:
+        """Between two of many writes: let others have theirs. SQLite knows no queue: who waits
+        looks again every tenth of a second, and would never meet a moment between two that follow
+        at once."""
+        if self._engine.dialect.name == "sqlite":
+            time.sleep(TURN_S)
 
     def prepare(self) -> None:
         """Create a missing database; check the schema of one that is there.
@@ -76,55 +100,105 @@ class Database:
         """The URL without its password."""
         return make_url(self.url).render_as_string()
 
-    def upgrade(self) -> tuple[str | None, str | None]:
+    def upgrade(self, *, force: bool = False) -> tuple[str | None, str | None]:
         """Migrate to this release's schema; returns the revisions before and after.
 
         Two processes may do it at once: the second waits and finds nothing to do.
 
+        Args:
+            force: even while a run is active.
+
         Raises:
             WrongSchema: when the database is newer than this release; it is left as it was.
             Broken: when its tables are not those of its revision; likewise.
+            Refused: a run is active, whose process knows the tables of before; likewise.
         """
+        try:
+            with self.write(long=True, toploss_upgrade=True) as connection:
+                before = _revision(connection)
+                if not force and before not in (None, REVISION):
+                    _refuse_while_one_runs(connection)
+                self._migrate(connection, before)
+                return before, _revision(connection)
+        finally:
+            self._engine.dispose()  # SQLite's connection minds no foreign keys; see `_begun`
+
+    def _migrate(self, connection: Connection, before: str | None) -> None:
         from alembic import command
         from alembic.util import CommandError
 
-        with self.write() as connection:
-            before = _revision(connection)
-            config = _config()
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as exc:
-                raise WrongSchema(
-                    f"the database has schema {before!r}, which this release does not know; "
-                    "use the newer release that made it"
-                ) from exc
-            except DBAPIError as exc:
-                raise Broken(
-                    f"the database {self} cannot be upgraded from {before!r}: {exc.orig}; "
-                    "it is as it was; restore a back-up, or name another in TOPLOSS_DATABASE_URL"
-                ) from exc
-            return before, _revision(connection)
+        config = _config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as exc:
+            raise WrongSchema(
+                f"the database has schema {before!r}, which this release does not know; "
+                "use the newer release that made it"
+            ) from exc
+        except DBAPIError as exc:
+            raise Broken(
+                f"the database {self} cannot be upgraded from {before!r}: {exc.orig}; "
+                "it is as it was; restore a back-up, or name another in TOPLOSS_DATABASE_URL"
+            ) from exc
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """A database that cannot be reached or read is told in a line."""
+        """A database that cannot be reached, read or waited for is told in a line."""
         try:
             yield
+        except NoConnection as exc:
+            raise Broken(
+                f"the database {self} cannot be used: all {POOL + MORE} connections of this "
+                f"process have been busy for {PATIENCE_S:.0f} s; try again"
+            ) from exc
         except DBAPIError as exc:
-            reason = str(exc.orig)
-            if exc.connection_invalidated or any(
-                sign in reason
-                for sign in ("unable to open", "not a database", "malformed", "readonly", "locked")
-            ):
+            if _holds_nought(exc):
+                raise BadInput(
+                    "a text has a NUL character (\\u0000) in it, which cannot be kept; "
+                    "send it without"
+                ) from exc
+            if exc.connection_invalidated or _away(exc):
                 raise Broken(
-                    f"the database {self} cannot be used: {reason}; check the path, its rights "
-                    "and TOPLOSS_DATABASE_URL"
+                    f"the database {self} cannot be used: {_reason(exc)}; try again, and if that "
+                    "does not help, check the path, its rights and TOPLOSS_DATABASE_URL"
                 ) from exc
             raise
+
+
+def _away(exc: DBAPIError) -> bool:
+    """Whether the database is at fault, not what was asked of it."""
+    if (state := getattr(exc.orig, "sqlstate", "")) != "":  # PostgreSQL's
+        return isinstance(exc, OperationalError) or state == READ_ONLY
+    signs = ("unable to open", "not a database", "malformed", "readonly", "locked", "is full")
+    return any(sign in str(exc.orig) for sign in signs)
+
+
+def _reason(exc: DBAPIError) -> str:
+    return " ".join(str(exc.orig).split())
+
+
+def _holds_nought(exc: DBAPIError) -> bool:
+    """PostgreSQL keeps no such text, as a value or within JSON."""
+    state = getattr(exc.orig, "sqlstate", "")
+    return "NUL (0x00)" in str(exc.orig) or state in ("22021", "22P05")
+
+
+def _refuse_while_one_runs(connection: Connection) -> None:
+    """Raises Refused."""
+    active = text(
+        "SELECT id, owner FROM runs WHERE state IN ('leased', 'running') AND lease_until > :now"
+    )
+    for run in connection.execute(active, {"now": time.time()}):
+        if not (run.owner and surely_gone(run.owner)):
+            raise Refused(
+                f"run {run.id} is active, and its process knows the tables of before; wait for it, "
+                f"stop it with `toploss runs cancel {run.id}` of its release, or upgrade with "
+                "--force, which it will not survive"
+            )
 
 
 def one_at_a_time(connection: Connection) -> None:
@@ -151,7 +225,7 @@ def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return create_engine(parsed, pool_pre_ping=True)
+            return _postgres(parsed)
         if parsed.database and parsed.database != ":memory:":
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(parsed, connect_args={"timeout": PATIENCE_S})
@@ -174,8 +248,31 @@ def _engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("toploss_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("toploss_upgrade"):  # or a table that others point to could not be made anew
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("toploss_write") else "BEGIN")
+
+    return engine
+
+
+def _postgres(parsed: URL) -> Engine:
+    """Nothing is waited for without end. What the URL says goes first."""
+    network = {"connect_timeout": CONNECT_S, "tcp_user_timeout": int(PATIENCE_S * 1000)}
+    engine = create_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_size=POOL,
+        max_overflow=MORE,
+        pool_timeout=PATIENCE_S,
+        connect_args={key: given for key, given in network.items() if key not in parsed.query},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(raw: Any, _record: Any) -> None:
+        for name, seconds in (("lock_timeout", PATIENCE_S), ("statement_timeout", STATEMENT_S)):
+            raw.execute(f"SET {name} = '{seconds * 1000:.0f}ms'")
+        raw.commit()
 
     return engine
 

@@ -8,9 +8,10 @@ from sqlalchemy import Row, select
 
 from toploss import classes, losses, samples
 from toploss.classes import Classes
+from toploss.figures import NEAR, UNKNOWN
 from toploss.home import Home
 from toploss.schema import samples as table
-from toploss.scoring import NEAR, UNKNOWN, Source
+from toploss.scoring import Source
 from toploss.space import Space
 
 SHOWN = 3  # classes

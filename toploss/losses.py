@@ -6,6 +6,7 @@ what one of a thousand costs. How many there are is counted as they change (`top
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -18,10 +19,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, f
 from toploss import classes, models, orders, scoring, tally
 from toploss.classes import Classes
 from toploss.database import in_order
+from toploss.figures import Listed
 from toploss.home import Home
 from toploss.orders import Order
-from toploss.schema import samples, scores, tallies, versions
-from toploss.scoring import COLUMNS, Listed, Source
+from toploss.schema import samples, scores, scorings, tallies, versions
+from toploss.scoring import COLUMNS, Source
 from toploss.space import Space
 
 ReviewState = Literal["pending", "decided", "all"]
@@ -86,7 +88,8 @@ class Page:
 
     items: tuple[Item, ...]
     total: int | None  # samples of the whole list; None: too many begin like the text to be counted
-    version: str | None  # whose losses these are; None: nothing has been trained
+    version: str | None  # whose losses these are; None: there are none
+    note: str | None = None  # why there are none of the version that stands, and the remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ def top(
         version, row = scoring_now(connection)
         wanted = _Wanted.of(which, known)
         if row is None:
-            return Page(items=(), total=0, version=version)
+            return Page(items=(), total=0, version=None, note=_why_none(connection, version))
         total = _total(connection, row.id, wanted)
         if total == 0:
             return Page(items=(), total=0, version=version)
@@ -141,14 +144,23 @@ def pairs(home: Home, which: Filter | None = None, *, limit: int = 100) -> list[
             return []
         apart = tallies.c.class_id != tallies.c.predicted_class_id
         found = tally.pairs(connection, wanted.counted(row.id) & apart, limit)
-    return [
-        Pair(
-            label=known.names[pair.class_id],
-            predicted=known.names[pair.predicted_class_id],
-            samples=pair.samples,
-        )
-        for pair in found
-    ]
+    named: Counter[tuple[str, str]] = Counter()  # a merged class may stand beside the one it joined
+    for pair in found:
+        label, predicted = known.names[pair.class_id], known.names[pair.predicted_class_id]
+        named[label, predicted] += pair.samples * (label != predicted)
+    return [Pair(label=a, predicted=b, samples=n) for (a, b), n in named.most_common() if n]
+
+
+def _why_none(connection: Connection, version: str | None) -> str | None:
+    if version is None:
+        return None
+    told = select(scorings.c.id).where(scorings.c.version == version)
+    if connection.execute(told).first() is None:
+        return f"version {version} was never asked about the samples; train to have a list again"
+    return (
+        f"the losses of version {version} were removed when newer versions had theirs; "
+        "train to have a list again"
+    )
 
 
 def scoring_version(connection: Connection) -> str | None:

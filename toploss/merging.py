@@ -2,7 +2,7 @@
 
 from sqlalchemy import case, null
 
-from toploss import classes, questions, scoring, trials
+from toploss import classes, questions, trials, upkeep
 from toploss.database import one_at_a_time
 from toploss.errors import BadInput
 from toploss.home import Home
@@ -14,12 +14,14 @@ from toploss.schema import samples
 def merge(home: Home, source: str, target: str, *, actor: str) -> int:
     """Move every sample of `source` to `target`; returns how many. The name `source` leads to
     `target` from then on, and undoing a decision that named it restores `target`. Their
-    probabilities add up in the losses of every version that knew them.
+    probabilities add up in the losses of every version that knew them: batch by batch, for a
+    minute where there are a million samples; see `upkeep.merged`. If this process dies meanwhile,
+    the dispatcher goes on.
 
     Raises:
         NotFound: no such class. BadInput: both are the same.
     """
-    with home.db.write() as connection:
+    with home.db.write(long=True) as connection:
         one_at_a_time(connection)
         gone, kept = classes.find(connection, source), classes.find(connection, target)
         if gone == kept:
@@ -40,8 +42,10 @@ def merge(home: Home, source: str, target: str, *, actor: str) -> int:
                 ),
             )
         ).rowcount
-        scoring.follow_merge(connection, kept)
         questions.merge(connection, gone, kept)
         trials.merge(connection, gone, kept)
+        upkeep.merged(connection)
         classes.record(connection, gone, "merge", source, target, actor)
-        return int(moved)
+    while upkeep.follow_merges(home):
+        home.db.give_way()
+    return int(moved)

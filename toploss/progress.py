@@ -10,11 +10,11 @@ from toploss import losses, policy, tally
 from toploss.database import in_order
 from toploss.decisions import Kind
 from toploss.estimate import Estimate, Left, remaining
+from toploss.figures import Listed
 from toploss.home import Home
 from toploss.intervals import Interval, wilson
 from toploss.policy import Due
 from toploss.schema import DECIDED, sample_events, samples, scores, tallies
-from toploss.scoring import Listed
 
 RECENT = 50  # decisions, in which the share of wrong labels is told
 LOOKED_BACK = 2_000  # events, for the estimate

@@ -198,6 +198,15 @@ def owned(connection: Connection, lease: Lease) -> Row[Any]:
     return _fenced(connection, lease)
 
 
+def holds(connection: Connection, lease: Lease) -> bool:
+    """Whether the run is still this attempt's."""
+    try:
+        _fenced(connection, lease)
+    except Fenced:
+        return False
+    return True
+
+
 def note(home: Home, lease: Lease, **fields: Any) -> None:
     """Write down progress: stage, epoch, epochs, history, finder, diagnosis, fingerprint, plan,
     log.

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0008"
+REVISION = "0009"
 
 metadata = MetaData()
 
@@ -310,11 +310,19 @@ scorings = Table(
     "scorings",
     metadata,
     Column("id", Integer, primary_key=True),  # short, because every index on `scores` carries it
-    Column("version", String(26), ForeignKey("versions.name"), nullable=False, unique=True),
+    # Of a draft it is not published yet, and never will be if its run fails.
+    Column("version", String(26), nullable=False, unique=True),
     Column("thresholds", JSON, nullable=False),  # [class id, what `orders.thresholds` has of it]
     Column("loss_knots", JSON, nullable=False),  # of `orders.Scale`
     Column("margin_knots", JSON, nullable=False),
     Column("newest", Integer, nullable=False),  # sample that was looked at; later ones wait
+    Column("learned", Integer),  # the newest that may have been learned from; none: as `newest`
+    Column("state", String(8), nullable=False, server_default="ready"),  # of `scoring.State`
+    Column("run_id", String(26)),  # of a draft: the attempt that writes it,
+    Column("fence", Integer),
+    Column("class_ids", JSON(none_as_null=True)),  # and the classes of the version's outputs
+    # The sample that a walk through its scores has come to (`toploss.upkeep`); none: none is on.
+    Column("walked", Integer),
 )
 
 # Held-out scores of samples; what the review lists. Split and label are those of `samples`, kept

@@ -1,35 +1,29 @@
 """What a version says of the pool, kept so that the review can list it: held-out probabilities, and
 of each sample a number for every order. A label that changes is scored again at once.
+
+`toploss.drafts` writes a new version's, `toploss.upkeep` mends and removes the old ones.
 """
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
-from itertools import islice
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, select
 
-from toploss import orders, tally
+from toploss import figures, tally
 from toploss.database import one_at_a_time
-from toploss.orders import LEAST_VOTE, Labels, Neighbours, Order, Probabilities, Scale, Scores
-from toploss.schema import sample_events, samples, scores, scorings
+from toploss.figures import IN_A_QUERY, NEAR, UNKNOWN, Listed, chunks
+from toploss.orders import Labels, Neighbours, Order, Probabilities
+from toploss.schema import samples, scores, scorings
 from toploss.space import Space
 from toploss.tally import Cell
 
 AT_ONCE = 5000  # rows in memory
-IN_A_QUERY = 500  # parameters; databases bound them
 EXCLUDED = "excluded"  # of `decisions.State`
-UNKNOWN = -1.0  # of the order by neighbours, where they are not known
-# A decision stands until the evidence against it has grown by this much, in nats: the label is ten
-# times less likely than it was then.
-MUCH = math.log(10)
-
-NEAR = np.dtype([("seq", "<i4"), ("cosine", "<f2")])  # a neighbour, as it is kept
 
 COLUMNS = {
     Order.LOSS: scores.c.loss,
@@ -40,12 +34,12 @@ COLUMNS = {
 }
 
 
-class Listed(IntEnum):
-    """Where a scored sample stands in its version's list."""
+class State(StrEnum):
+    """Of what a version says of the pool."""
 
-    OUT = 0  # its label is no class of the version
-    PENDING = 1
-    DECIDED = 2
+    DRAFT = "draft"  # being written; its version is not published
+    READY = "ready"
+    GONE = "gone"  # its scores are removed, or about to be; what is left says how far it had looked
 
 
 class Standing(Protocol):
@@ -78,45 +72,6 @@ class Opinion:
     known: Sequence[str] = ()  # ids
 
 
-def keep(
-    connection: Connection, version: str, opinion: Opinion, learned: Iterable[str] = ()
-) -> None:
-    """Record what a version that has just been made says of the pool, under today's labels. Samples
-    of test, and those whose label is no class of the version, are left out: they stay unscored.
-
-    Args:
-        learned: ids of all samples that the version was made from: what came after them, the
-            version itself may score.
-    """
-    one_at_a_time(connection)
-    space = Space.of(connection, version)
-    found = _Found.of(connection, opinion.ids, space)
-    merged = space.merged(opinion.probabilities[found.rows])
-    scale = Scale.of(merged, found.places)
-    newest = max(
-        (
-            connection.execute(
-                select(func.max(samples.c.seq)).where(samples.c.id.in_(some))
-            ).scalar()
-            or 0
-            for some in chunks(learned, IN_A_QUERY)
-        ),
-        default=0,
-    )
-    made = connection.execute(
-        scorings.insert().values(
-            version=version,
-            thresholds=list(zip(space.class_ids, scale.thresholds.tolist(), strict=True)),
-            loss_knots=scale.knots[0].tolist(),
-            margin_knots=scale.knots[1].tolist(),
-            newest=max(newest, int(found.seqs.max(initial=0))),
-        )
-    ).inserted_primary_key
-    assert made is not None
-    source = Source.VALID if opinion.folds is None else Source.FOLDS
-    _write(connection, made[0], space, scale, opinion, found, source)
-
-
 def add(connection: Connection, scoring: Row[Any], opinion: Opinion, *, up_to: int) -> int:
     """Record what a version says of samples that came after its snapshot; returns how many of them
     its list has now: none, when another process was faster.
@@ -126,20 +81,30 @@ def add(connection: Connection, scoring: Row[Any], opinion: Opinion, *, up_to: i
         up_to: the newest sample that was looked at, whether it could be scored or not.
     """
     one_at_a_time(connection)
-    this = scorings.c.id == scoring.id
-    newest = connection.execute(select(scorings.c.newest).where(this)).scalar()
-    if newest != scoring.newest:
+    now = scoring_of(connection, scoring.version)
+    if now is None or now.newest != scoring.newest:
         return 0
     space = Space.of(connection, scoring.version)
-    found = _Found.of(connection, opinion.ids, space)
-    _write(connection, scoring.id, space, space.scale(scoring), opinion, found, Source.NEWCOMER)
+    pool = Pool.of(connection, opinion.ids, space)
+    near = Near.of(connection, opinion.known)
+    written = Writer(
+        scoring=scoring,
+        space=space,
+        opinion=opinion,
+        pool=pool,
+        near=near,
+        source=Source.NEWCOMER,
+    ).write(connection, slice(None))
+    this = scorings.c.id == scoring.id
     connection.execute(scorings.update().where(this).values(newest=up_to))
-    return len(found.seqs)
+    return written
 
 
 def scoring_of(connection: Connection, version: str) -> Row[Any] | None:
-    """The row of what a version says of the pool; None when it was never asked."""
-    return connection.execute(select(scorings).where(scorings.c.version == version)).first()
+    """The row of what a version says of the pool; None when it was never asked, or what it said is
+    not wholly written yet or was removed."""
+    this = (scorings.c.version == version) & (scorings.c.state == State.READY)
+    return connection.execute(select(scorings).where(this)).first()
 
 
 def follow(
@@ -152,273 +117,186 @@ def follow(
     Args:
         sample: its row, as it was before.
     """
-    seen = _evidence(connection, [standing.decision_id]).get(standing.decision_id)
-    counts: Counter[Cell] = Counter()
-    for row in connection.execute(select(scores).where(scores.c.sample_seq == sample.seq)).all():
+    walked = select(scores, scorings.c.walked).join(scorings, scorings.c.id == scores.c.scoring)
+    for row in connection.execute(walked.where(scores.c.sample_seq == sample.seq)).all():
         new: dict[str, Any] = {**row._asdict(), "class_id": standing.class_id}
-        if relabelled:
-            this = scorings.c.id == row.scoring
-            scoring = connection.execute(select(scorings).where(this)).one()
-            space = Space.of(connection, scoring.version)
+        # One that a merge of classes has yet to come to has numbers of before.
+        if relabelled or (row.walked is not None and row.sample_seq > row.walked):
+            scoring = connection.execute(select(scorings).where(scorings.c.id == row.scoring)).one()
+            space = Space.of_scoring(connection, scoring)
             if standing.class_id in space.place:
                 scale = space.scale(scoring)
-                new |= _again(connection, row, space, scale, standing.class_id)
-                new |= _stands(new, standing.decision_id, standing.excluded, seen)
+                new |= figures.again(connection, [row], space, scale, [standing.class_id])[0]
+                figures.stand(connection, [new], [standing.decision_id], [standing.excluded])
             else:
                 new |= {"listed": Listed.OUT, "returned": False}
         elif row.listed != Listed.OUT:
-            new |= _stands(new, standing.decision_id, standing.excluded, seen)
-        _change(connection, row, new, counts)
-    tally.shift(connection, counts)
+            figures.stand(connection, [new], [standing.decision_id], [standing.excluded])
+        rewrite(connection, [(row, new)])
 
 
-def follow_merge(connection: Connection, kept: int) -> None:
-    """Another class has become one with `kept`: so do their probabilities, in every version that
-    knew either. It looks at every sample of every version, which for a million takes a minute."""
+def rewrite(connection: Connection, pairs: Iterable[tuple[Row[Any], dict[str, Any]]]) -> None:
+    """Write what is new of scored samples, each given as it is and as it shall be; the tally hears
+    of it."""
     counts: Counter[Cell] = Counter()
-    for scoring in connection.execute(select(scorings)).all():
-        space = Space.of(connection, scoring.version)
-        knew = kept in space.place
-        scale = space.scale(scoring)
-        last = 0
-        while rows := connection.execute(
-            select(
-                scores, samples.c.class_id.label("today"), samples.c.decision_id, samples.c.state
-            )
-            .join(samples, samples.c.seq == scores.c.sample_seq)
-            .where((scores.c.scoring == scoring.id) & (scores.c.sample_seq > last))
-            .order_by(scores.c.sample_seq)
-            .limit(AT_ONCE)
-        ).all():
-            last = rows[-1].sample_seq
-            back = [row.decision_id for row in rows if row.listed == Listed.OUT]
-            seen = _evidence(connection, back)
-            for row in rows:
-                if not knew and row.class_id == row.today:
-                    continue
-                new: dict[str, Any] = {**row._asdict(), "class_id": row.today}
-                if row.today in space.place:
-                    new |= _again(connection, row, space, scale, row.today)
-                    if row.listed == Listed.OUT:
-                        excluded = row.state == EXCLUDED
-                        new |= _stands(new, row.decision_id, excluded, seen.get(row.decision_id))
-                else:
-                    new |= {"listed": Listed.OUT, "returned": False}
-                _change(connection, row, new, counts)
+    changed: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row, new in pairs:
+        before = row._asdict()
+        names = tuple(name for name in scores.c.keys() if new[name] != before[name])  # noqa: SIM118  # of columns
+        if names:
+            at = {"at_scoring": row.scoring, "at_sample": row.sample_seq}
+            changed[names].append(at | {name: new[name] for name in names})
+            counts[_cell(before)] -= 1
+            counts[_cell(new)] += 1
+    this = scores.c.scoring == bindparam("at_scoring")
+    this &= scores.c.sample_seq == bindparam("at_sample")
+    for names, values in changed.items():
+        sets: dict[str, Any] = {name: bindparam(name) for name in names}
+        connection.execute(scores.update().where(this).values(**sets), values)
     tally.shift(connection, counts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
-    """Those of some samples that a version's list can have."""
+class Pool:
+    """Those of some samples that a version's list can have, in the order of their coming."""
 
     rows: npt.NDArray[np.intp]  # (m,), which of them
     seqs: npt.NDArray[np.int64]  # (m,)
-    places: Labels  # (m,), of their labels among the version's classes
-    splits: list[str]
-    decisions: list[str | None]  # the events that stand
-    excluded: list[bool]
+    class_ids: npt.NDArray[np.int64]  # (m,), of their labels: classes of the space
 
     @classmethod
-    def of(cls, connection: Connection, ids: Sequence[str], space: Space) -> "_Found":
-        rows, seqs, places, splits, decisions, excluded = [], [], [], [], [], []
-        wanted = (
-            samples.c.id,
-            samples.c.seq,
-            samples.c.class_id,
-            samples.c.split,
-            samples.c.decision_id,
-            samples.c.state,
-        )
+    def of(cls, connection: Connection, ids: Sequence[str], space: Space) -> "Pool":
+        columns = samples.c.id, samples.c.seq, samples.c.class_id, samples.c.split
+        place = {sample_id: row for row, sample_id in enumerate(ids)}
+        found = []
+        for some in chunks(ids, IN_A_QUERY):
+            query = select(*columns).where(samples.c.id.in_(some))
+            found += [
+                (row.seq, place[row.id], row.class_id)
+                for row in connection.execute(query)
+                if row.split != "test" and row.class_id in space.place
+            ]
+        seqs, rows, class_ids = np.array(sorted(found), np.int64).reshape(-1, 3).T
+        return cls(rows=rows.astype(np.intp), seqs=seqs, class_ids=class_ids)
+
+    def places(self, space: Space) -> Labels:
+        """(m,), of the labels among the space's classes."""
+        return np.array([space.place[class_id] for class_id in self.class_ids.tolist()], np.intp)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """The samples that others may be near to: their numbers and labels; −1 where there is none of
+    that id any more."""
+
+    seqs: npt.NDArray[np.int64]
+    class_ids: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, connection: Connection, ids: Sequence[str]) -> "Near":
+        seqs, class_ids = np.full((2, len(ids)), -1, np.int64)
         start = 0
         for some in chunks(ids, IN_A_QUERY):
-            query = select(*wanted).where(samples.c.id.in_(some))
-            known = {row.id: row for row in connection.execute(query)}
+            query = select(samples.c.id, samples.c.seq, samples.c.class_id)
+            known = {row.id: row for row in connection.execute(query.where(samples.c.id.in_(some)))}
             for number, sample_id in enumerate(some, start):
-                row = known[sample_id]
-                if row.split == "test" or row.class_id not in space.place:
-                    continue
-                rows.append(number)
-                seqs.append(row.seq)
-                places.append(space.place[row.class_id])
-                splits.append(row.split)
-                decisions.append(row.decision_id)
-                excluded.append(row.state == EXCLUDED)
+                if sample_id in known:
+                    seqs[number] = known[sample_id].seq
+                    class_ids[number] = known[sample_id].class_id
             start += len(some)
-        return cls(
-            rows=np.array(rows, np.intp),
-            seqs=np.array(seqs, np.int64),
-            places=np.array(places, np.intp),
-            splits=splits,
-            decisions=decisions,
-            excluded=excluded,
-        )
+        return cls(seqs=seqs, class_ids=class_ids)
 
 
-def _write(
-    connection: Connection,
-    scoring: int,
-    space: Space,
-    scale: Scale,
-    opinion: Opinion,
-    found: _Found,
-    source: Source,
-) -> None:
-    near_seqs, near_classes = _seqs_and_classes(connection, opinion.known)
-    for start in range(0, len(found.rows), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        rows, places = found.rows[some], found.places[some]
-        given = opinion.probabilities[rows]
-        nearest: list[bytes | None] = [None] * len(rows)
-        by_neighbours = np.full(len(rows), UNKNOWN)
-        if opinion.neighbours is not None:
-            near = np.empty(opinion.neighbours.places[rows].shape, NEAR)
-            near["seq"] = near_seqs[opinion.neighbours.places[rows]]
-            near["cosine"] = opinion.neighbours.cosines[rows]
-            classes = near_classes[opinion.neighbours.places[rows]]
-            own = np.array(space.class_ids)[places]
-            by_neighbours = _disagreement(near["cosine"], classes == own[:, None])
-            nearest = [row.tobytes() for row in near]
-        numbers = _numbers(space, scale, space.merged(given), places, by_neighbours)
-        written = [
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Writes what is said of a pool, a part of it at a time: meanwhile labels may change."""
+
+    scoring: Row[Any]
+    space: Space  # of now
+    opinion: Opinion
+    pool: Pool
+    near: Near
+    source: Source
+
+    def write(self, connection: Connection, part: slice) -> int:
+        """A part of the pool, under the labels of now; returns how many samples it was."""
+        today = self._today(connection, self.pool.seqs[part])
+        there = np.array([seq in today for seq in self.pool.seqs[part].tolist()], bool)
+        if not there.any():
+            return 0
+        rows, seqs = self.pool.rows[part][there], self.pool.seqs[part][there].tolist()
+        given = self.opinion.probabilities[rows]
+        class_ids = self._class_ids(self.pool.class_ids[part][there], [today[s] for s in seqs])
+        by_neighbours, nearest = self._nearest(rows, class_ids)
+        places = np.array([self.space.place[class_id] for class_id in class_ids], np.intp)
+        scale, shares = self.space.scale(self.scoring), self.space.merged(given)
+        numbers = figures.numbers(self.space, scale, shares, places, by_neighbours)
+        folds = self.opinion.folds
+        written: list[dict[str, Any]] = [
             {
-                "scoring": scoring,
+                "scoring": self.scoring.id,
                 "sample_seq": seq,
-                "split": split,
-                "class_id": space.class_ids[place],
+                "split": today[seq].split,
+                "class_id": class_ids[row],
                 **{column: values[row] for column, values in numbers.items()},
-                "source": source,
-                "fold": None if opinion.folds is None else int(opinion.folds[rows[row]]),
+                "source": self.source,
+                "fold": None if folds is None else int(folds[rows[row]]),
                 "probabilities": given[row].astype("<f4").tobytes(),
                 "nearest": nearest[row],
-                "listed": Listed.PENDING,
-                "returned": False,
             }
-            for row, (seq, place, split) in enumerate(
-                zip(found.seqs[some].tolist(), places.tolist(), found.splits[some], strict=True)
-            )
+            for row, seq in enumerate(seqs)
         ]
-        _stand_decided(connection, written, found.decisions[some], found.excluded[some])
+        _stand_today(connection, self.space, written, today)
         connection.execute(scores.insert(), written)
-        counts = Counter(_cell(scoring, row) for row in written)
-        tally.shift(connection, counts)
+        tally.shift(connection, Counter(_cell(row) for row in written))
+        return len(written)
+
+    def _today(self, connection: Connection, seqs: npt.NDArray[np.int64]) -> dict[int, Row[Any]]:
+        today: dict[int, Row[Any]] = {}
+        for some in chunks(seqs.tolist(), IN_A_QUERY):
+            query = select(samples).where(samples.c.seq.in_(some))
+            today |= {row.seq: row for row in connection.execute(query)}
+        return today
+
+    def _class_ids(self, before: npt.NDArray[np.int64], today: Sequence[Row[Any]]) -> list[int]:
+        """The labels of now; where the version does not know one, that of before."""
+        merges, place = self.space.merges, self.space.place
+        return [
+            row.class_id if row.class_id in place else merges.get(was, was)
+            for was, row in zip(before.tolist(), today, strict=True)
+        ]
+
+    def _nearest(
+        self, rows: npt.NDArray[np.intp], class_ids: Sequence[int]
+    ) -> tuple[npt.NDArray[np.float64], list[bytes | None]]:
+        """What the neighbours say, and who they are."""
+        if self.opinion.neighbours is None:
+            return np.full(len(rows), UNKNOWN), [None] * len(rows)
+        places = self.opinion.neighbours.places[rows]
+        near = np.empty(places.shape, NEAR)
+        near["seq"] = self.near.seqs[places]
+        near["cosine"] = self.opinion.neighbours.cosines[rows]
+        labels, which = np.unique(self.near.class_ids[places], return_inverse=True)
+        merged = [self.space.merges.get(label, label) for label in labels.tolist()]
+        today = np.array(merged)[which.reshape(places.shape)]
+        same = today == np.array(class_ids)[:, None]
+        return figures.disagreement(near["cosine"], same), [row.tobytes() for row in near]
 
 
-def _stand_decided(
+def _stand_today(
     connection: Connection,
-    written: list[dict[str, Any]],
-    decisions: Sequence[str | None],
-    excluded: Sequence[bool],
+    space: Space,
+    written: Sequence[dict[str, Any]],
+    today: dict[int, Row[Any]],
 ) -> None:
-    seen = _evidence(connection, decisions)
-    for row, decision_id, out in zip(written, decisions, excluded, strict=True):
-        row |= _stands(row, decision_id, out, seen.get(decision_id))
+    now = [today[row["sample_seq"]] for row in written]
+    decided = [row.decision_id for row in now]
+    figures.stand(connection, written, decided, [row.state == EXCLUDED for row in now])
+    for row, sample in zip(written, now, strict=True):
+        if sample.class_id not in space.place:
+            row |= {"class_id": sample.class_id, "listed": Listed.OUT, "returned": False}
 
 
-def _evidence(
-    connection: Connection, decisions: Iterable[str | None]
-) -> dict[str | None, dict[str, Any]]:
-    """What there was to decide by, by the decision's event."""
-    found: dict[str | None, dict[str, Any]] = {}
-    for some in chunks(filter(None, decisions), IN_A_QUERY):
-        query = select(sample_events.c.id, sample_events.c.evidence)
-        for event in connection.execute(query.where(sample_events.c.id.in_(some))):
-            found[event.id] = event.evidence or {}
-    return found
-
-
-def _stands(
-    row: dict[str, Any], decision_id: str | None, excluded: bool, seen: dict[str, Any] | None
-) -> dict[str, Any]:
-    """How a sample stands in a list: what was decided stays so, unless the evidence against it has
-    grown much. What was excluded says nothing of a label."""
-    if decision_id is None:
-        return {"listed": Listed.PENDING, "returned": False}
-    grown = row["loss"] - (seen or {}).get("loss_after", math.inf)
-    differs = row["predicted_class_id"] != row["class_id"]
-    returned = not excluded and differs and grown >= MUCH
-    return {"listed": Listed.PENDING if returned else Listed.DECIDED, "returned": returned}
-
-
-def _again(
-    connection: Connection, row: Row[Any], space: Space, scale: Scale, class_id: int
-) -> dict[str, Any]:
-    """The numbers of a sample under another label, or in other classes."""
-    given = np.frombuffer(row.probabilities, "<f4")[None]
-    by_neighbours = np.array([UNKNOWN])
-    if row.nearest is not None:
-        near = np.frombuffer(row.nearest, NEAR)
-        these = samples.c.seq.in_(near["seq"].tolist())
-        query = select(samples.c.seq, samples.c.class_id).where(these)
-        today = {row.seq: row.class_id for row in connection.execute(query)}
-        same = np.array([today.get(seq) == class_id for seq in near["seq"].tolist()])
-        by_neighbours = _disagreement(near["cosine"][None], same[None])
-    places = np.array([space.place[class_id]])
-    numbers = _numbers(space, scale, space.merged(given), places, by_neighbours)
-    return {column: values[0] for column, values in numbers.items()}
-
-
-def _numbers(
-    space: Space, scale: Scale, shares: Probabilities, places: Labels, by_neighbours: Scores
-) -> dict[str, list[Any]]:
-    """What the columns of the table have of each sample."""
-    best = shares.argmax(axis=1)
-    loss = orders.loss(shares, places)
-    margin = orders.margin(shares, places, scale.thresholds)
-    return {
-        "predicted_class_id": np.array(space.class_ids)[best].tolist(),
-        "confidence": np.minimum(shares.max(axis=1).astype(float), 1.0).tolist(),
-        "loss": loss.tolist(),
-        "margin": margin.tolist(),
-        "combined": scale.combined(loss, margin).tolist(),
-        "confident_wrong": orders.confident_wrong(shares, places).tolist(),
-        "neighbours": by_neighbours.tolist(),
-    }
-
-
-def _disagreement(cosines: npt.NDArray[np.float16], same: npt.NDArray[np.bool_]) -> Scores:
-    """As `orders.neighbours` has it, (n,)."""
-    weights = np.maximum(cosines.astype(float), LEAST_VOTE)
-    shares: Scores = 1 - (weights * same).sum(axis=1) / weights.sum(axis=1)
-    return shares
-
-
-def _change(
-    connection: Connection, row: Row[Any], new: dict[str, Any], counts: Counter[Cell]
-) -> None:
-    """Write what is new of a row; `counts` hears of it."""
-    before = row._asdict()
-    changed = {name: new[name] for name in scores.c.keys() if new[name] != before[name]}  # noqa: SIM118  # of columns
-    if not changed:
-        return
-    where = (scores.c.scoring == row.scoring) & (scores.c.sample_seq == row.sample_seq)
-    connection.execute(scores.update().where(where).values(**changed))
-    counts[_cell(row.scoring, before)] -= 1
-    counts[_cell(row.scoring, new)] += 1
-
-
-def _cell(scoring: int, row: dict[str, Any]) -> Cell:
-    return (scoring, int(row["listed"]), row["split"], row["class_id"], row["predicted_class_id"])
-
-
-def _seqs_and_classes(
-    connection: Connection, ids: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Of each sample; −1 where there is none of that id any more."""
-    seqs, class_ids = np.full((2, len(ids)), -1, np.int64)
-    start = 0
-    for some in chunks(ids, IN_A_QUERY):
-        query = select(samples.c.id, samples.c.seq, samples.c.class_id)
-        known = {row.id: row for row in connection.execute(query.where(samples.c.id.in_(some)))}
-        for number, sample_id in enumerate(some, start):
-            if sample_id in known:
-                seqs[number] = known[sample_id].seq
-                class_ids[number] = known[sample_id].class_id
-        start += len(some)
-    return seqs, class_ids
-
-
-def chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
+def _cell(row: dict[str, Any]) -> Cell:
+    listed = int(row["listed"])
+    return row["scoring"], listed, row["split"], row["class_id"], row["predicted_class_id"]

@@ -136,23 +136,42 @@ def load(home: Home, fingerprint: str) -> Snapshot:
     )
 
 
-def settle(home: Home, connection: Connection, fingerprint: str) -> None:
-    """A run on this snapshot ended with a verdict: changes count from it onwards.
+def unsettled(home: Home, fingerprint: str) -> list[dict[str, Any]]:
+    """The samples that were learned otherwise by the run on this snapshot than by the last one that
+    ended with a verdict, for `settle`. It reads all of them, so it is asked before, outside of the
+    transaction: nothing else changes what was learned."""
+    with home.db.read() as connection:
+        this = snapshots.c.fingerprint == fingerprint
+        row = connection.execute(select(snapshots).where(this)).one()
+        ids = {entry["name"]: entry["id"] for entry in row.classes}
+        learned = {kept.id: ids[kept.label] for kept in _read(home, row)}
+        settled = connection.execute(
+            select(samples.c.id, samples.c.seq, samples.c.settled_class_id)
+        )
+        return [
+            {"sample": seq, "settled": learned.get(sample)}
+            for sample, seq, before in settled
+            if learned.get(sample) != before
+        ]
+
+
+def settle(connection: Connection, those: Sequence[dict[str, Any]]) -> None:
+    """A run on a snapshot ended with a verdict: changes count from it onwards.
 
     What was decided after the freeze still differs from the snapshot, and so still counts.
+
+    Args:
+        those: of `unsettled`.
     """
-    row = connection.execute(select(snapshots).where(snapshots.c.fingerprint == fingerprint)).one()
-    ids = {entry["name"]: entry["id"] for entry in row.classes}
-    connection.execute(samples.update().values(settled_class_id=None))
+    if not those:
+        return
+    learned = case((TAKES_PART, samples.c.class_id), else_=null())
+    settled = bindparam("settled", type_=samples.c.settled_class_id.type)
     connection.execute(
         samples.update()
-        .where(samples.c.id == bindparam("sample"))
-        .values(settled_class_id=bindparam("settled")),
-        [{"sample": kept.id, "settled": ids[kept.label]} for kept in _read(home, row)],
-    )
-    learned = case((TAKES_PART, samples.c.class_id), else_=null())
-    connection.execute(
-        samples.update().values(changed=learned.is_distinct_from(samples.c.settled_class_id))
+        .where(samples.c.seq == bindparam("sample"))
+        .values(settled_class_id=settled, changed=learned.is_distinct_from(settled)),
+        list(those),
     )
 
 

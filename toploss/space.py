@@ -1,5 +1,6 @@
 """The outputs of a version as classes of today."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,24 @@ class Space:
     @classmethod
     def of(cls, connection: Connection, version: str) -> "Space":
         found = connection.execute(select(versions.c.class_ids).where(versions.c.name == version))
+        return cls.of_outputs(connection, found.scalar_one())
+
+    @classmethod
+    def of_scoring(cls, connection: Connection, scoring: Row[Any]) -> "Space":
+        """Of a version that may not be published yet."""
+        if scoring.class_ids is not None:
+            return cls.of_outputs(connection, scoring.class_ids)
+        return cls.of(connection, scoring.version)
+
+    @classmethod
+    def of_outputs(cls, connection: Connection, class_ids: Sequence[int]) -> "Space":
         gone = connection.execute(select(class_table).where(class_table.c.merged_into.is_not(None)))
         merges = {row.id: row.merged_into for row in gone}
-        outputs = [merges.get(class_id, class_id) for class_id in found.scalar_one()]
-        class_ids = tuple(dict.fromkeys(outputs))
-        place = {class_id: number for number, class_id in enumerate(class_ids)}
+        outputs = [merges.get(class_id, class_id) for class_id in class_ids]
+        today = tuple(dict.fromkeys(outputs))
+        place = {class_id: number for number, class_id in enumerate(today)}
         columns = np.array([place[class_id] for class_id in outputs], np.intp)
-        return cls(class_ids=class_ids, place=place, columns=columns, merges=merges)
+        return cls(class_ids=today, place=place, columns=columns, merges=merges)
 
     def merged(self, probabilities: Probabilities) -> Probabilities:
         """(n, outputs) to (n, classes)."""

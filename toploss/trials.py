@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from toploss import classes, holdout, models
+from toploss.figures import IN_A_QUERY, chunks
 from toploss.intervals import Interval, wilson
 from toploss.models import Version
 from toploss.schema import holdout_answers as answers
 from toploss.schema import holdout_tallies as tallies
 from toploss.schema import samples
-from toploss.scoring import EXCLUDED, IN_A_QUERY, Standing, chunks
+from toploss.scoring import EXCLUDED, Standing
 from toploss.space import Space
 
 KEPT = 6  # versions whose answers are, beside production's

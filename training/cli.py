@@ -37,12 +37,15 @@ app.add_typer(db, name="db")
 
 
 @command(db, "upgrade")
-def upgrade() -> Answer:
-    """Bring the database to this release's schema; a missing one is created."""
+def upgrade(
+    force: Annotated[bool, typer.Option("--force", help="Even while a run is active.")] = False,
+) -> Answer:
+    """Bring the database to this release's schema; a missing one is created. Stop the services
+    first: one of the release before does not know the tables of this one."""
     from toploss.database import Database
     from toploss.settings import read_settings
 
-    before, after = Database(read_settings().database).upgrade()
+    before, after = Database(read_settings().database).upgrade(force=force)
     told = f"the database was at {after} already" if before == after else f"{before} → {after}"
     return Answer({"before": before, "after": after}, told)
 

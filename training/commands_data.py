@@ -267,8 +267,8 @@ def top_losses(
     text = table(columns, rows)
     text += f"\n{len(page.items)} of {page.total} to review, by version {page.version}"
     if page.version is None:
-        text = "nothing is scored yet; train a version with `toploss train`"
-    data = {"order": order, "total": page.total, "model": page.version}
+        text = page.note or "nothing is scored yet; train a version with `toploss train`"
+    data = {"order": order, "total": page.total, "model": page.version, "note": page.note}
     return Answer(data | {"items": [item.as_json() for item in page.items]}, text)
 
 

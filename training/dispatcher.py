@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from toploss import policy, records, runs
+from toploss import policy, records, runs, upkeep
 from toploss.errors import Broken, Fenced, Refused
 from toploss.home import Home
 from toploss.processes import identity
@@ -46,6 +46,7 @@ class Dispatcher:
             if lease is not None:
                 self._launcher.launch(lease)
                 self._lease = lease
+        upkeep.step(self._home)
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop` is set; then end what was launched, back into the queue."""

@@ -146,7 +146,16 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         sealed = artifact.seal(folder, draft)
         _report(home, folder, draft, learned, found, snapshot)
         artifact.publish(home, folder, f"versions/{draft['version']}")
-        verdict = settle(home, lease, draft, sealed, snapshot, found.opinion, judged)
+        verdict = settle(
+            home,
+            lease,
+            draft,
+            sealed,
+            snapshot,
+            found.opinion,
+            judged,
+            heard=diary.step,
+        )
     checkpoints.clear()
     took = time.time() - started
     log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])

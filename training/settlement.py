@@ -1,11 +1,13 @@
 """The end of a run: version, scores, verdict and promotion become visible at once or not at all."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import models, runs, scoring, snapshots, trials
+from toploss import drafts, models, records, runs, snapshots, trials
+from toploss.database import one_at_a_time
 from toploss.errors import Stale
 from toploss.home import Home
 from toploss.runs import Lease, RunState
@@ -24,18 +26,33 @@ def settle(
     snapshot: Snapshot,
     opinion: Opinion,
     judged: Judged,
+    heard: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Write down everything in one transaction, under the run's fence; returns the verdict.
+    """Write down everything under the run's fence, the scores in batches that nobody sees, and then
+    all the rest, and that the scores are there, in one transaction; returns the verdict.
 
     Args:
         sealed: SHA-256 of the manifest as it is published.
         judged: if production has moved since, the candidate is not promoted.
+        heard: hears how much of the scores is written, 0 to 1; may raise.
 
     Raises:
-        Fenced: the run is another attempt's; nothing is written.
+        Fenced: the run is another attempt's; nothing of it is ever seen.
     """
     version = manifest["version"]
-    with home.db.write() as connection:
+    unsettled = snapshots.unsettled(home, snapshot.fingerprint)
+    drafts.write(
+        home,
+        version,
+        opinion,
+        (row.id for row in snapshot.rows),
+        class_ids=snapshot.class_ids,
+        began=began_with(home, manifest["settings"]),
+        lease=lease,
+        heard=heard,
+    )
+    with home.db.write(long=True) as connection:
+        one_at_a_time(connection)
         asked = runs.owned(connection, lease)
         connection.execute(
             versions.insert().values(
@@ -48,9 +65,9 @@ def settle(
                 created_at=time.time(),
             )
         )
-        scoring.keep(connection, version, opinion, (row.id for row in snapshot.rows))
+        drafts.publish(connection, version)
         trials.keep(connection, judged.trial)
-        snapshots.settle(home, connection, snapshot.fingerprint)
+        snapshots.settle(connection, unsettled)
         verdict = _verdict(home, connection, lease, version, judged, asked.promote)
         runs.finish(
             connection,
@@ -62,6 +79,24 @@ def settle(
             stage="done",
         )
     return verdict
+
+
+def began_with(home: Home, settings: dict[str, Any]) -> int:
+    """The newest sample that the networks which a training went on from may have learned from,
+    whether it is in today's data or not; 0: they are none of ours."""
+    newest = 0
+    for path in filter(None, (settings["start"], settings["weights"])):
+        kind, name = f"{path}//".split("/")[:2]
+        if kind == "versions":
+            with home.db.read() as connection:
+                newest = max(newest, drafts.learned_by(connection, name))
+        elif kind == "runs":  # of a run that published none
+            run = records.show(home, name)
+            ids = (row.id for row in snapshots.load(home, str(run["fingerprint"])).rows)
+            with home.db.read() as connection:
+                newest = max(newest, drafts.newest_of(connection, ids))
+            newest = max(newest, began_with(home, run["settings"]))
+    return newest
 
 
 def _verdict(

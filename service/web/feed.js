@@ -12,6 +12,7 @@ export class Feed {
   at = 0;
   total = null; // of the whole list; null where too many names begin alike
   model = undefined; // the version whose list it is
+  note = null; // why production has none
   #cursor = null;
   #more = true;
   #reading = null;
@@ -31,7 +32,7 @@ export class Feed {
     this.filters = filters;
     const query = new URLSearchParams({ ...filters, limit: 1 });
     const [page, head] = await Promise.all([this.#page(null), ask(`/v1/top-losses?${query}`)]);
-    Object.assign(this, { items: [], at: 0, total: head.total, model: head.model });
+    Object.assign(this, { items: [], at: 0, total: head.total, model: head.model, note: head.note });
     this.#take(page);
     const found = this.items.findIndex((item) => item.id === select);
     this.at = Math.max(0, found);

@@ -244,6 +244,7 @@ const COMMANDS = { captures: "Captures", holdout: "The holdout’s slice", secon
 
 function emptiness() {
   if (queue !== "top") return ["Nothing waits here", `${COMMANDS[queue]}: nothing is left to judge.`];
+  if (feed.note) return ["No list of this model", feed.note];
   if (feed.model === null)
     return ["No model yet", "Train one with “toploss train”. What it is most wrong about will be listed here."];
   const chosen = Object.keys(filters()).filter((name) => name !== "order");

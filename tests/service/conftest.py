@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from toploss import artifact, classes, models, samples, scoring
+from toploss import artifact, classes, drafts, models, samples
 from toploss.engine import OnnxEngine
 from toploss.home import Home
 from toploss.ids import new_id
@@ -187,7 +187,7 @@ def publish(
 
 def score(home: Home, version: str) -> None:
     """Losses of every valid sample under a version, all different: the newest is the worst."""
-    with home.db.write() as connection:
+    with home.db.read() as connection:
         valid = connection.execute(
             select(table).where(table.c.split == "valid").order_by(table.c.seq)
         ).all()
@@ -197,7 +197,9 @@ def score(home: Home, version: str) -> None:
             p[place, 0] = 0.95 - p[place, 1]
         opinion = Opinion(ids=[row.id for row in valid], probabilities=p)
         everything = connection.execute(select(table.c.id)).scalars().all()
-        scoring.keep(connection, version, opinion, everything)
+    drafts.write(home, version, opinion, everything)
+    with home.db.write() as connection:
+        drafts.publish(connection, version)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.service.conftest import LABELS, House, is_problem
-from toploss import classes, decisions, models, scoring
+from toploss import classes, decisions, drafts, models
 from toploss.orders import Neighbours
 from toploss.scoring import Opinion
 
@@ -26,8 +26,9 @@ def score(house: House) -> str:
         neighbours=neighbours,
         known=house.ids[:8],
     )
+    drafts.write(house.home, version, opinion, house.ids)
     with house.home.db.write() as connection:
-        scoring.keep(connection, version, opinion, house.ids)
+        drafts.publish(connection, version)
     models.promote(house.home, version, reason="test", actor="test")
     return version
 

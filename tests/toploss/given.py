@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import picture
-from toploss import classes, models, runs, samples, scoring
+from toploss import classes, drafts, models, runs, samples, snapshots
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
@@ -69,16 +69,26 @@ def promoted(home: Home, *labels: str, **manifest: Any) -> str:
     return name
 
 
+def settled(home: Home, fingerprint: str) -> None:
+    """A run on this snapshot has its verdict."""
+    unsettled = snapshots.unsettled(home, fingerprint)
+    with home.db.write() as connection:
+        snapshots.settle(connection, unsettled)
+
+
 def opinion(
     home: Home,
     version: str,
     ids: Sequence[str],
     probabilities: Any,
     learned: Sequence[str] = (),
+    *,
+    began: int = 0,
     **more: Any,
 ) -> None:
     """What a version says of samples, held out."""
     shares = np.array(probabilities, np.float32)
+    said = Opinion(ids=ids, probabilities=shares, **more)
+    drafts.write(home, version, said, learned, began=began)
     with home.db.write() as connection:
-        said = Opinion(ids=ids, probabilities=shares, **more)
-        scoring.keep(connection, version, said, learned)
+        drafts.publish(connection, version)

@@ -137,8 +137,7 @@ def test_merges_that_are_refused(home):
 def test_merged_samples_count_as_changed(home):
     given.two_classes(home)
     fingerprint = snapshots.freeze(home).fingerprint
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    given.settled(home, fingerprint)
 
     merging.merge(home, "dog", "cat", actor="ann")
 
@@ -149,8 +148,7 @@ def test_a_merge_forgets_no_exclusion(home):
     """What was excluded since the last verdict still counts."""
     dogs = [entry for entry in given.two_classes(home) if entry.label == "dog"]
     fingerprint = snapshots.freeze(home).fingerprint
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    given.settled(home, fingerprint)
     decisions.decide(home, dogs[0].id, "exclude", revision=1, actor="ann")
 
     merging.merge(home, "dog", "cat", actor="ann")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from toploss.database import Database
-from toploss.errors import BadSettings, Broken, WrongSchema
+import toploss.database
+from toploss.database import Database, one_at_a_time
+from toploss.errors import BadInput, BadSettings, Broken, WrongSchema
 from toploss.schema import REVISION, facts, triggers
 
 
@@ -259,3 +260,63 @@ def test_processes_may_make_the_same_database(tmp_path: Path):
     told = [process.communicate(timeout=60)[1] for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(told)
+
+
+@pytest.fixture
+def postgres(new_postgres, monkeypatch):
+    """Migrated, with little patience and a single connection."""
+    for name, value in (("PATIENCE_S", 0.2), ("STATEMENT_S", 0.3), ("POOL", 1), ("MORE", 0)):
+        monkeypatch.setattr(toploss.database, name, value)
+    made = [Database(new_postgres())]
+    yield lambda: made.append(Database(made[0].url)) or made[-1]
+    for database in made:
+        database.close()
+
+
+def test_on_postgresql_too_a_reader_sees_one_moment(postgres):
+    here, there = postgres(), postgres()
+    with here.read() as connection:
+        before = connection.execute(select(facts)).all()
+        with there.write() as writing:
+            keep(writing, "a", "1")
+        after = connection.execute(select(facts)).all()
+
+    assert before == after == []
+    assert number_of_facts(here) == 1
+
+
+def test_what_postgresql_makes_wait_too_long_is_told(postgres):
+    here, there = postgres(), postgres()
+    with here.write() as holding:
+        one_at_a_time(holding)
+        with pytest.raises(Broken, match="lock timeout"), there.write() as connection:
+            one_at_a_time(connection)
+        with pytest.raises(Broken, match="1 connections of this process have been busy"):
+            number_of_facts(here)
+    with pytest.raises(Broken, match="statement timeout"), there.read() as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(2)")
+    with there.write(long=True) as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(0.5)")
+    assert number_of_facts(there) == 0
+
+
+def test_a_postgresql_that_goes_away_is_told(postgres):
+    here, there = postgres(), postgres()
+
+    def fail():
+        with here.write() as connection:
+            number = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+            with there.read() as other:
+                other.exec_driver_sql(f"SELECT pg_terminate_backend({number})")
+            connection.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(Broken, match="terminating connection"):
+        fail()
+    assert number_of_facts(here) == 0
+    with pytest.raises(Broken, match="connection failed"):
+        Database("postgresql+psycopg://postgres@127.0.0.1:1/none").prepare()
+
+
+def test_a_nul_is_the_callers_fault(postgres):
+    with pytest.raises(BadInput, match="NUL"), postgres().write() as connection:
+        keep(connection, "a\0b", "1")

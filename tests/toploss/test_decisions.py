@@ -11,7 +11,7 @@ from tests.toploss import given
 from toploss import classes, decisions, merging, samples, schema, snapshots, trail
 from toploss.decisions import Standing
 from toploss.errors import BadInput, NotFound, Stale, ToplossError, UnknownLabel
-from toploss.scoring import Listed
+from toploss.figures import Listed
 
 
 @pytest.fixture
@@ -38,8 +38,7 @@ def decide(home, sample_id, action, label=None, **options):
 
 def settle(home):
     fingerprint = snapshots.freeze(home).fingerprint
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    given.settled(home, fingerprint)
 
 
 def changed(home):
@@ -377,8 +376,7 @@ def test_what_came_after_the_freeze_still_counts_after_the_verdict(home):
     undone = decide(home, learned[1].id, "exclude")
     decisions.undo(home, undone.id, actor="ann")
 
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    given.settled(home, fingerprint)
 
     assert changed(home) == 3
 
@@ -515,8 +513,7 @@ def test_whatever_happens_the_projection_is_the_replay(home, seed):
                 classes.add(home, f"class-{dice.randrange(50)}", actor="ann")
             case 7:
                 frozen.append(snapshots.freeze(home).fingerprint)
-                with home.db.write() as connection:
-                    snapshots.settle(home, connection, dice.choice(frozen[-2:]))
+                given.settled(home, dice.choice(frozen[-2:]))
 
     for n in range(200):
         try:

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 from sqlalchemy import select
 
-from tests.toploss import pictures
+from tests.toploss import given, pictures
 from toploss import classes, decisions, duplicates, quarantine, samples, snapshots
 from toploss.schema import likenesses, split_ledger
 from toploss.schema import samples as table
@@ -101,16 +101,14 @@ def test_a_quarantined_sample_is_in_no_snapshot(home):
             add(home, pictures.saved(pictures.scene(seed + at)), label, turn)
     train = add(home, COPIES["png"], split=Split.TRAIN)
     before = snapshots.freeze(home)
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, before.fingerprint)
+    given.settled(home, before.fingerprint)
 
     add(home, COPIES["jpeg"], split=Split.TEST)
     after = snapshots.freeze(home)
 
     assert {entry.id for entry in before.rows} - {entry.id for entry in after.rows} == {train.id}
     assert row(home, train.id).changed  # it was learned from, and is not any more
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, after.fingerprint)
+    given.settled(home, after.fingerprint)
     assert snapshots.overview(home)["changed"] == 0
 
 

@@ -16,9 +16,9 @@ def home(open_home):
 
 def end(home, state, *, fingerprint=None):
     lease = given.running(home)
+    if fingerprint:
+        given.settled(home, fingerprint)
     with home.db.write() as connection:
-        if fingerprint:
-            snapshots.settle(home, connection, fingerprint)
         runs.finish(connection, lease, state)
 
 

@@ -104,8 +104,8 @@ def test_a_damaged_snapshot_is_told_and_settles_nothing(home, change):
 
     with pytest.raises(Broken, match=f"snapshots/{fingerprint}.csv"):
         snapshots.load(home, fingerprint)
-    with pytest.raises(Broken), home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    with pytest.raises(Broken):
+        snapshots.unsettled(home, fingerprint)
 
     assert snapshots.overview(home)["changed"] == 6
 
@@ -208,8 +208,7 @@ def test_a_class_name_that_went_to_another_class_settles_all_the_same(home):
     merging.merge(home, "old cat", "cat", actor="ann")
 
     after = snapshots.freeze(home)
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, after.fingerprint)
+    given.settled(home, after.fingerprint)
 
     assert after.fingerprint == before.fingerprint
     assert snapshots.load(home, after.fingerprint).class_ids == after.class_ids
@@ -221,8 +220,7 @@ def test_a_rename_between_freeze_and_verdict_changes_nothing(home):
     fingerprint = snapshots.freeze(home).fingerprint
     classes.rename(home, "cat", "feline", actor="ann")
 
-    with home.db.write() as connection:
-        snapshots.settle(home, connection, fingerprint)
+    given.settled(home, fingerprint)
 
     assert snapshots.overview(home)["changed"] == 0
 

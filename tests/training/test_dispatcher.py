@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import select
 
 from tests.conftest import QUICK, coloured
+from tests.toploss import given
 from toploss import models, records, runs, samples
 from toploss.home import Home
 from toploss.runs import Lease, RunState
+from toploss.schema import scores
 from toploss.splits import Split
 from training.dispatcher import Dispatcher
 from training.launchers import SubprocessLauncher
@@ -44,6 +47,25 @@ def launcher() -> RecordingLauncher:
 
 def queued(home: Home) -> str:
     return str(runs.enqueue(home, reason="test", actor="test")["id"])
+
+
+def test_scores_that_nobody_looks_at_are_removed_beside_the_work(
+    home: Home, launcher: RecordingLauncher
+) -> None:
+    ids = [given.sample(home, seed, "cat").id for seed in range(3)]
+    versions = [given.promoted(home, "cat", "cat") for _ in range(3)]
+    for version in versions:
+        given.opinion(home, version, ids, [[0.5, 0.5]] * 3)
+    queued(home)
+    dispatcher = Dispatcher(home, launcher)
+
+    for _ in range(3):
+        dispatcher.step()
+
+    assert launcher.launched
+    with home.db.read() as connection:
+        scored = select(scores.c.scoring).distinct().order_by(scores.c.scoring)
+        assert connection.execute(scored).scalars().all() == [2, 3]
 
 
 def state(home: Home, run: str) -> str:
