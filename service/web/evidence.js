@@ -6,7 +6,7 @@ import { $, element, percent, thumbnail } from "./dom.js";
 const PAUSE_MS = 150; // whoever goes by faster needs none
 
 export class Evidence {
-  #item = null;
+  #item; // what is looked at; undefined: nothing was yet
   #timer = 0;
   near = false; // neighbours are shown
 
@@ -16,7 +16,7 @@ export class Evidence {
     for (const id of ["top", "nearest", "alike", "history"]) $(id).replaceChildren();
     $("why").textContent = "";
     $("alike-box").hidden = true;
-    $("history-box").hidden = $("evidence").hidden = !item;
+    $("evidence").hidden = !item || item.blind;
     clearTimeout(this.#timer);
     if (item && !item.blind) this.#timer = setTimeout(() => this.#read(item), PAUSE_MS);
   }

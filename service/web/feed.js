@@ -69,7 +69,8 @@ export class Feed {
   // The picture of an item; those that follow are read as well.
   picture(item) {
     const wanted = this.items.slice(this.at, this.at + 1 + AHEAD).map((one) => one.image);
-    for (const path of [item.image, ...wanted]) if (!this.#pictures.has(path)) this.#pictures.set(path, loaded(path));
+    for (const path of [item.image, ...wanted])
+      if (!this.#pictures.has(path) || failed(this.#pictures.get(path))) this.#pictures.set(path, loaded(path));
     const keep = new Set([item.image, ...wanted, ...this.items.slice(Math.max(0, this.at - 2), this.at).map((one) => one.image)]);
     for (const path of this.#pictures.keys()) if (!keep.has(path)) this.#pictures.delete(path);
     return this.#pictures.get(item.image);
@@ -117,6 +118,8 @@ export async function sample(id) {
     rank: null,
   };
 }
+
+export const failed = (picture) => picture.complete && picture.naturalWidth === 0;
 
 function loaded(path) {
   const picture = new Image();

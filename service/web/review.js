@@ -4,7 +4,7 @@
 import { ask } from "./ask.js";
 import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
 import { Evidence } from "./evidence.js";
-import { Feed, sample } from "./feed.js";
+import { Feed, failed, sample } from "./feed.js";
 import { Grid } from "./grid.js";
 import { Keys } from "./keys.js";
 import { Outbox } from "./outbox.js";
@@ -30,6 +30,7 @@ const outbox = new Outbox({
     if (entry.kind === "decide") for (const one of done) if (one.key === entry.key) one.id = answer.id;
     if (entry.kind === "undo") returned(entry);
     if (outbox.entries.length === 0) progress.look();
+    if (feed.current && !grid) show(); // pictures that failed are asked for again
   },
   refused(entry, problem) {
     done = done.filter((one) => one.key !== entry.key);
@@ -116,9 +117,23 @@ async function countQueues() {
 
 const SAID = { confirm: (item) => `kept as ${item.label}`, relabel: (_, label) => `now ${label}`, exclude: () => "excluded", skip: () => "skipped" };
 
+// Nothing is decided that was not seen.
+function unseen(action) {
+  const picture = $("stage").querySelector("img");
+  if (picture && failed(picture)) {
+    if (["exclude", "skip"].includes(action)) return false;
+    show(); // asks for it again
+    say("The picture cannot be shown; exclude or skip it, or wait for the service.", true);
+    return true;
+  }
+  if (picture?.complete) return false;
+  say("The picture is still on its way.");
+  return true;
+}
+
 function decide(action, label = null) {
   const item = feed.current;
-  if (!item || grid) return;
+  if (!item || grid || unseen(action)) return;
   if (queue !== "top") return void answerQueue(item, action, label);
   if (action === "relabel" && label === item.label) [action, label] = ["confirm", null];
   const seconds = Math.min(LONGEST_S, (performance.now() - since) / 1000);
@@ -142,7 +157,8 @@ async function answerQueue(item, action, label) {
   if (answering || (item.blind && action === "confirm")) return;
   answering = true;
   try {
-    await queues.answer(queue, item, action, label);
+    const answer = await queues.answer(queue, item, action, label);
+    if (["holdout", "disagreements"].includes(queue)) done.push({ id: answer.id, sample: item.id, text: "judged" });
     feed.drop();
     say(`Sample ${item.id.slice(0, 8)}: recorded.`);
     if (feed.items.length === 0) await readQueue();
@@ -156,8 +172,8 @@ async function answerQueue(item, action, label) {
 }
 
 function undo() {
+  if ($("undo").disabled) return say("There is nothing to undo.");
   const last = done.pop();
-  if (!last) return say("There is nothing to undo.");
   const waits = outbox.undo(last);
   say(`Taken back: sample ${last.sample.slice(0, 8)} was ${last.text}.`);
   if (waits === null) Promise.resolve(last.item ?? sample(last.sample)).then(bringBack, complain); // it never left
@@ -167,7 +183,7 @@ function undo() {
 // An undo was recorded: the sample is looked at again, at its new revision.
 async function returned(entry) {
   gone.delete(entry.body.sample);
-  if (queue !== "top") return;
+  if (queue !== "top") return void readQueue().catch(complain);
   if (grid) return void reload().catch(complain);
   bringBack(await sample(entry.body.sample).catch(() => null));
 }
@@ -225,6 +241,7 @@ function showItem(item) {
   $("name").textContent = item.note ?? item.name ?? item.id.slice(0, 8);
   $("keep").hidden = $("suggest").hidden = item.blind;
   if (item.blind) return;
+  $("given-word").textContent = queue !== "captures" ? "Given" : item.claimed ? "Claimed" : "Perhaps";
   $("label").textContent = item.label;
   $("predicted").textContent = item.predicted;
   $("confidence").textContent = item.confidence === null ? "" : percent(item.confidence);
@@ -276,14 +293,16 @@ function enable() {
   for (const id of ["keep", "exclude", "skip"]) $(id).disabled = !item;
   $("suggest").disabled = !item || item.blind || agrees(item);
   $("heat").disabled = $("near").disabled = !item || item.blind || queue === "captures";
-  $("undo").disabled = $("undo-empty").disabled = done.length === 0;
-  $("undo-empty").hidden = done.length === 0;
+  const final = ["captures", "second", "again"].includes(queue); // what was said there stays said
+  $("undo").disabled = $("undo-empty").disabled = final || done.length === 0;
+  $("undo-empty").hidden = final || done.length === 0;
 }
 
 function showSaves({ waiting, failed }) {
   const what = `${waiting} ${waiting === 1 ? "decision" : "decisions"}`;
   $("saves").textContent = waiting === 0 ? "All saved" : failed ? `${what} not saved yet; trying again` : `Saving ${what}…`;
   $("saves").classList.toggle("warn", failed > 0);
+  $("saves").setAttribute("aria-live", failed ? "polite" : "off"); // not at every key
 }
 
 const complain = (problem) => {

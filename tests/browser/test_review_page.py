@@ -34,6 +34,18 @@ def ready(page: Page) -> None:
     expect(page.locator("#reviewed")).not_to_have_text("–", timeout=20_000)
 
 
+SHOWN = """() => {
+  const picture = document.querySelector("#stage img");
+  return !picture || picture.closest("[hidden]") || (picture.complete && picture.naturalWidth > 0);
+}"""
+
+
+def press(page: Page, key: str) -> None:
+    """A key of a reviewer who has seen the picture."""
+    soon(lambda: page.evaluate(SHOWN))
+    page.keyboard.press(key)
+
+
 def saved(page: Page) -> None:
     expect(page.locator("#saves")).to_have_text("All saved", timeout=20_000)
 
@@ -68,7 +80,7 @@ def test_fifty_decisions_by_keyboard_alone(page: Page, site: Site) -> None:
         assert on_screen(page) == f"/v1/samples/{sample}/image"
         agreed = labels[sample].label == labels[sample].predicted
         # The suggestion of a model that agrees is none.
-        page.keyboard.press("Enter" if agreed and number % 5 == 1 else turn[number % 5])
+        press(page, "Enter" if agreed and number % 5 == 1 else turn[number % 5])
     saved(page)
     events = said(site.home)
     assert [event["sample"] for event in events] == listed[:50]
@@ -87,15 +99,15 @@ def test_fifty_decisions_by_keyboard_alone(page: Page, site: Site) -> None:
 
 def test_undo_brings_the_last_one_back(page: Page, site: Site) -> None:
     first = current(page)
-    page.keyboard.press("x")
-    page.keyboard.press("Enter")
+    press(page, "x")
+    press(page, "Enter")
     saved(page)
-    page.keyboard.press("u")
-    page.keyboard.press("u")
+    press(page, "u")
+    press(page, "u")
     saved(page)
     assert [event["action"] for event in said(site.home)] == ["exclude", "confirm", "undo", "undo"]
     looks_at(page, first)
-    page.keyboard.press("Enter")  # at its new revision
+    press(page, "Enter")  # at its new revision
     saved(page)
     assert standing(site.home, first)["action"] == "confirm"
     assert page.locator("#present").is_hidden()
@@ -105,10 +117,10 @@ def test_what_never_left_is_undone_without_a_word(context: BrowserContext, site:
     page = review(context, site, expect=OFFLINE)
     first = current(page)
     page.route("**/v1/decisions", lambda route: route.abort())
-    page.keyboard.press("x")  # it is tried, and so may have been recorded
-    page.keyboard.press("x")
-    page.keyboard.press("u")  # of this one the service cannot have heard
-    page.keyboard.press("u")
+    press(page, "x")  # it is tried, and so may have been recorded
+    press(page, "x")
+    press(page, "u")  # of this one the service cannot have heard
+    press(page, "u")
     page.unroute("**/v1/decisions")
     saved(page)
     assert [event["action"] for event in said(site.home)] == ["exclude", "undo"]
@@ -117,12 +129,12 @@ def test_what_never_left_is_undone_without_a_word(context: BrowserContext, site:
 
 def test_a_reload_in_the_middle_loses_nothing(context: BrowserContext, site: Site) -> None:
     page = review(context, site, "?order=margin", expect=OFFLINE)
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     saved(page)
     page.route("**/v1/decisions", lambda route: route.abort())
     for key in ("x", "Enter", "x"):
-        page.keyboard.press(key)
-    page.keyboard.press("ArrowRight")
+        press(page, key)
+    press(page, "ArrowRight")
     expect(page.locator("#saves")).to_contain_text("not saved yet")
     here, listed = current(page), page.locator("#filter-order").input_value()
     page.unroute("**/v1/decisions")
@@ -132,7 +144,7 @@ def test_a_reload_in_the_middle_loses_nothing(context: BrowserContext, site: Sit
     assert (current(page), page.locator("#filter-order").input_value()) == (here, listed)
     assert [event["action"] for event in said(site.home)][:3] == ["confirm", "exclude", "confirm"]
     assert len(said(site.home)) == 4
-    page.keyboard.press("u")  # also what was decided before the reload
+    press(page, "u")  # also what was decided before the reload
     saved(page)
     assert said(site.home)[-1]["action"] == "undo"
 
@@ -141,11 +153,11 @@ def test_the_server_goes_away_and_comes_back(context: BrowserContext, site: Site
     page = review(context, site, expect=OFFLINE)
     listed = [item.id for item in losses.top(site.home, limit=20).items]
     for _ in range(3):
-        page.keyboard.press("Enter")
+        press(page, "Enter")
     saved(page)
     site.stop()
     for _ in range(6):
-        page.keyboard.press("Enter")  # the next ten pictures are here already
+        press(page, "Enter")  # the next ten pictures are here already
     expect(page.locator("#saves")).to_contain_text("not saved yet")
     assert on_screen(page) == f"/v1/samples/{listed[9]}/image"
     site.start()
@@ -170,7 +182,7 @@ def test_of_every_tenth_answer_that_is_lost_nothing_is_lost(
 
     page.route("**/v1/decisions", unlucky)
     for _ in range(40):
-        page.keyboard.press("Enter")
+        press(page, "Enter")
     saved(page)
     assert asked == 44
     assert len({event["sample"] for event in said(site.home)}) == len(said(site.home)) == 40
@@ -178,19 +190,19 @@ def test_of_every_tenth_answer_that_is_lost_nothing_is_lost(
 
 def test_a_class_is_searched_by_its_letters(page: Page, site: Site) -> None:
     first = current(page)
-    page.keyboard.press("/")
+    press(page, "/")
     page.keyboard.type("re")  # blue, green, red: it begins so, and then has it within
     assert page.locator("#relabel-list li").all_inner_texts() == ["red", "green"]
     check_accessible(page)
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Enter")
+    press(page, "ArrowDown")
+    press(page, "ArrowUp")
+    press(page, "Enter")
     saved(page)
     event = standing(site.home, first)
     assert event["label"] == "red"
-    page.keyboard.press("/")
+    press(page, "/")
     page.keyboard.type("x")  # is typed, and excludes nothing
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     saved(page)
     assert len(said(site.home)) == 1
 
@@ -199,7 +211,7 @@ def signed_in(browser: Browser, site: Site, secret: str, query: str = "") -> Pag
     context = browser.new_context()
     page = opened(context, site, f"/review{query}", expect="409")
     page.fill("#key", secret)
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     ready(page)
     return page
 
@@ -218,15 +230,15 @@ def test_two_reviewers_get_different_samples_and_settle_what_both_decide(
     bob.goto(f"{site.url}/review?sample={hers}")  # somebody has sent him the address
     ready(bob)
     looks_at(bob, hers)
-    ann.keyboard.press("x")
+    press(ann, "x")
     saved(ann)
-    bob.keyboard.press("Enter")
+    press(bob, "Enter")
     expect(bob.locator("#present")).to_contain_text("is now excluded, at revision 2")
     check_accessible(bob)
     assert standing(site.home, hers)["actor"] == "ann"
     bob.click("#present-look")
     looks_at(bob, hers)
-    bob.keyboard.press("Enter")  # knowing it, he decides again
+    press(bob, "Enter")  # knowing it, he decides again
     saved(bob)
     assert standing(site.home, hers)["actor"] == "bob"
     assert standing(site.home, hers)["action"] == "confirm"
@@ -240,12 +252,12 @@ def test_a_pair_is_decided_in_the_grid(page: Page, site: Site) -> None:
     expect(page.locator(".tile")).to_have_count(min(pair.samples, 60))
     check_accessible(page)
     page.locator(".tile").first.focus()
-    page.keyboard.press("Space")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("Shift+Space")
+    press(page, "Space")
+    press(page, "ArrowRight")
+    press(page, "ArrowRight")
+    press(page, "Shift+Space")
     expect(page.locator("#selected")).to_have_text("3 selected")
-    page.keyboard.press("Space")  # and this one not, after all
+    press(page, "Space")  # and this one not, after all
     expect(page.locator("#selected")).to_have_text("2 selected")
     page.locator(".tile").nth(5).click(modifiers=["Shift"])
     expect(page.locator("#selected")).to_have_text("6 selected")
@@ -253,15 +265,15 @@ def test_a_pair_is_decided_in_the_grid(page: Page, site: Site) -> None:
     expect(page.locator("#message")).to_have_text("6 decided.")
     assert [event["label"] for event in said(site.home)] == [pair.predicted] * 6
     expect(page.locator(".tile")).to_have_count(min(pair.samples - 6, 60))
-    page.keyboard.press("g")
+    press(page, "g")
     expect(page.locator("#sample")).to_be_visible()
-    page.keyboard.press("u")
+    press(page, "u")
     saved(page)
     assert said(site.home)[-1]["action"] == "undo"
 
 
 def test_in_the_grid_too_others_are_not_overwritten(page: Page, site: Site) -> None:
-    page.keyboard.press("g")
+    press(page, "g")
     first = losses.top(site.home, limit=1).items[0]
     expect(page.locator(".tile").first).to_be_visible()
     decisions.decide(site.home, first.id, "exclude", revision=first.revision, actor="bob")
@@ -272,27 +284,27 @@ def test_in_the_grid_too_others_are_not_overwritten(page: Page, site: Site) -> N
 
 
 def test_keys_are_shown_given_others_and_switched_off(page: Page, site: Site) -> None:
-    page.keyboard.press("?")
+    press(page, "?")
     expect(page.locator("#help")).to_be_visible()
     check_accessible(page)
-    page.keyboard.press("x")  # not while the keys are shown
+    press(page, "x")  # not while the keys are shown
     page.click("#key-exclude")
-    page.keyboard.press("q")
+    press(page, "q")
     expect(page.locator("#key-exclude")).to_have_text("Q")
-    page.keyboard.press("Escape")
+    press(page, "Escape")
     first = current(page)
-    page.keyboard.press("x")
-    page.keyboard.press("q")
+    press(page, "x")
+    press(page, "q")
     saved(page)
     assert [event["action"] for event in said(site.home)] == ["exclude"]
     page.reload()
     ready(page)
     assert page.locator("#exclude kbd").inner_text() == "Q"
     assert current(page) != first
-    page.keyboard.press("?")
+    press(page, "?")
     page.uncheck("#keys-on")
-    page.keyboard.press("Escape")
-    page.keyboard.press("q")
+    press(page, "Escape")
+    press(page, "q")
     page.click("#skip")  # the buttons still do
     saved(page)
     assert [event["action"] for event in said(site.home)] == ["exclude", "skip"]
@@ -300,20 +312,20 @@ def test_keys_are_shown_given_others_and_switched_off(page: Page, site: Site) ->
 
 def test_closer_looks(page: Page, site: Site) -> None:
     expect(page.locator("#top li")).to_have_count(3)
-    page.keyboard.press("h")
+    press(page, "h")
     expect(page.locator("#stage .heat")).to_be_visible()
     width = "document.querySelector('#stage .heat').naturalWidth"
     soon(lambda: page.evaluate(width))
-    page.keyboard.press("z")
+    press(page, "z")
     assert "zoomed" in (page.get_attribute("#stage", "class") or "")
-    page.keyboard.press("n")
+    press(page, "n")
     expect(page.locator("#neighbours")).to_be_visible()
     page.click("#history-box summary")
     expect(page.locator("#history li")).to_contain_text("came in as")
     check_accessible(page)
-    page.keyboard.press("ArrowRight")
+    press(page, "ArrowRight")
     expect(page.locator("#stage .heat")).to_be_visible()
-    page.keyboard.press("h")
+    press(page, "h")
     expect(page.locator("#stage .heat")).to_have_count(0)
 
 
@@ -326,7 +338,7 @@ def test_it_is_accessible(browser: Browser, site: Site, width: int, scheme: Any)
     page = review(context, site)
     check_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.keyboard.press("g")
+    press(page, "g")
     expect(page.locator(".tile").first).to_be_visible()
     check_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -342,13 +354,13 @@ def test_empty_states_say_what_to_do(context: BrowserContext, bare: Site) -> Non
 def test_nothing_found_and_nothing_left(page: Page, site: Site) -> None:
     page.click("#narrow summary")
     page.fill("#filter-text", "no such name")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page.locator("#empty-title")).to_have_text("Nothing here")
     check_accessible(page)
     page.fill("#filter-text", "007")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     expect(page.locator("#name")).to_have_text("007.png")
-    page.keyboard.press("Enter")
+    press(page, "Enter")
     saved(page)
     expect(page.locator("#empty")).to_be_visible()
     assert len(losses.top(site.home, Filter(state="decided")).items) == 1
@@ -375,7 +387,7 @@ def test_a_captured_image_becomes_a_sample_by_a_reviewer_s_word(
     expect(page.locator("#queues [aria-pressed=true]")).to_contain_text("Captured 1")
     expect(page.locator("#name")).to_contain_text("Kept by chance. ann says red.")
     check_accessible(page)
-    page.keyboard.press("Enter")  # it is what the claim says
+    press(page, "Enter")  # it is what the claim says
     expect(page.locator("#empty-title")).to_have_text("Nothing waits here")
     assert standing(site.home, kept)["label"] == "red"
 
@@ -388,6 +400,23 @@ def captured(site: Site, seed: int) -> str:
     return sha256(shot.data)
 
 
+def test_nothing_is_decided_that_was_not_seen(context: BrowserContext, site: Site) -> None:
+    page = opened(context, site, "/login", expect=OFFLINE)
+    page.route("**/image", lambda route: route.abort())
+    page.goto(f"{site.url}/review")
+    ready(page)
+    page.keyboard.press("Enter")
+    expect(page.locator("#message")).to_contain_text("cannot be shown")
+    assert said(site.home) == []
+    page.keyboard.press("x")  # it can be set aside
+    saved(page)
+    page.unroute("**/image")
+    page.keyboard.press("Enter")  # asks for it again
+    press(page, "Enter")
+    saved(page)
+    assert [event["action"] for event in said(site.home)] == ["exclude", "confirm"]
+
+
 def test_the_holdout_is_judged_blind(context: BrowserContext, site: Site) -> None:
     page = review(context, site, "?queue=holdout")
     expect(page.locator("#facts")).to_be_hidden()
@@ -395,8 +424,8 @@ def test_the_holdout_is_judged_blind(context: BrowserContext, site: Site) -> Non
     assert "Predicted" not in words
     check_accessible(page)
     before = len(said(site.home))
-    page.keyboard.press("Enter")  # there is nothing to keep
-    page.keyboard.press("1")  # blue
+    press(page, "Enter")  # there is nothing to keep
+    press(page, "1")  # blue
     expect(page.locator("#message")).to_contain_text("recorded")
     assert len(said(site.home)) == before + 1
     assert said(site.home)[-1]["label"] == "blue"
