@@ -40,9 +40,10 @@ PREDICT_READS = frozenset(
 REVIEW_BELOW = (
     *("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims", "/v1/captures", "/v1/blind"),
 )
+PAGES = ("/review", "/data", "/models", "/runs")
 REVIEW_READS_BELOW = (
     *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress", "/v1/drift"),
-    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", "/review"),
+    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", *PAGES),
 )
 
 
@@ -56,6 +57,10 @@ def needed(method: str, path: str) -> Role:
     if _below(path, ("/v1/decisions",)) or (reads and _below(path, REVIEW_READS_BELOW)):
         return Role.REVIEW
     return Role.ADMIN
+
+
+def is_page(path: str) -> bool:
+    return path == "/login" or _below(path, PAGES)
 
 
 def is_open(path: str) -> bool:

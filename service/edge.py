@@ -179,8 +179,8 @@ class _Leaving:
         await self.send(message)
 
     def _says_it(self, media_type: str) -> bool:
-        """Whether an error is told already: as a problem, or on the page to sign in on."""
-        page = self.scope["path"] == "/login" and media_type.startswith("text/html")
+        """Whether an error is told already: as a problem, or on one of our pages."""
+        page = auth.is_page(self.scope["path"]) and media_type.startswith("text/html")
         return page or media_type == problems.MEDIA_TYPE
 
     async def _replace(self, status: int, headers: Headers) -> None:

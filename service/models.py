@@ -42,7 +42,7 @@ def card(desk: OurDesk) -> dict[str, Any]:
 @router.get("/models", summary="Versions, newest first")
 def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
     place = paging.decode(cursor, str)
-    found = [v for v in models.listed(home) if place is None or v.name < place[0]]
+    found = models.listed(home, after=place[0] if place else None, limit=limit + 1)
     with home.db.read() as connection:
         alias, candidate = models.standing(connection), shadow.candidate(connection)
     page = paging.page(found, limit, lambda version: (version.name,))

@@ -77,6 +77,13 @@ def body_of(error: ToplossError) -> dict[str, Any]:
     return body | ({"present": error.present} if error.present else {})
 
 
+def body_of_any(error: ToplossError | RequestValidationError) -> dict[str, Any]:
+    """The problem's members, of a wrong field too."""
+    if isinstance(error, ToplossError):
+        return body_of(error)
+    return {"title": HTTPStatus(400).phrase, "status": 400, "detail": _in_words(error)}
+
+
 def response_to(error: ToplossError) -> JSONResponse:
     body, headers = body_of(error), _retry(status_of(error))
     if isinstance(error, errors.CapReached):

@@ -68,6 +68,14 @@ class Blobs:
             ) from exc
         return data
 
+    def tail(self, path: str, limit: int) -> bytes:
+        """The last bytes of a file, at most so many. Raises Broken when there is no such file."""
+        try:
+            data: bytes = self._fs.tail(self._full(path), limit)
+        except OSError as exc:
+            raise Broken(f"{path} is missing in the storage {self.root} ({exc})") from exc
+        return data
+
     def local(self, path: str) -> Path:
         """Where a file lies on this machine, its folder made: for a log that grows.
 

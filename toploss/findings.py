@@ -3,7 +3,7 @@ but the likenesses that it fills in."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -32,6 +32,9 @@ TINY = 16  # pixels of the shorter side
 ODD_ASPECT = 2.0  # times the usual aspect ratio, or its inverse
 SWALLOWED = 0.2  # share of a class in one group of near-duplicates
 FEATURES_ALIKE = 0.95  # cosine of SqueezeNet's mean features; docs/data.md has the figures
+
+
+Counts = dict[str, dict[str, int]]  # class → split → samples that take part
 
 
 class Severity(StrEnum):
@@ -69,6 +72,10 @@ class _Pool:
     def taking_part(self) -> list[Row[Any]]:
         return [row for row in self.rows if quarantine.state(row) == "active"]
 
+    def counts(self) -> Counts:
+        found = Counter((self.known.names[row.class_id], row.split) for row in self.taking_part())
+        return {name: {split: found[name, split] for split in Split} for name in self.known.open}
+
 
 def check(home: Home) -> list[Finding]:
     """Everything that is found, the gravest first. Decodes every stored image: minutes for
@@ -77,10 +84,18 @@ def check(home: Home) -> list[Finding]:
     with home.db.read() as connection:
         pool = _load(connection)
     found = [*_empty(pool), *_corrupt(home, pool.rows), *_conflicts(pool), *_near_duplicates(pool)]
-    found += [*_leaks(pool), *_swallowed(pool), *_imbalance(pool), *_too_few(pool)]
-    found += [*_odd_sizes(pool), *_alike_names(pool.known)]
-    order = list(Severity)
-    return sorted(found, key=lambda one: order.index(one.severity))
+    found += [*_leaks(pool), *_swallowed(pool), *by_counts(pool.counts()), *_odd_sizes(pool)]
+    return _gravest_first(found)
+
+
+def by_counts(by_class: Counts) -> list[Finding]:
+    """What the numbers of samples alone tell, the gravest first: a part of `check` that costs
+    nothing where they are known.
+
+    Args:
+        by_class: class → split → samples that take part, of every class that is open.
+    """
+    return _gravest_first([*_imbalance(by_class), *_too_few(by_class), *_alike_names(by_class)])
 
 
 def set_leaks_aside(home: Home) -> list[Quarantined]:
@@ -253,8 +268,9 @@ def _empty(pool: _Pool) -> Iterator[Finding]:
         )
 
 
-def _imbalance(pool: _Pool) -> Iterator[Finding]:
-    counts = Counter(row.class_id for row in pool.taking_part())
+def _imbalance(by_class: Counts) -> Iterator[Finding]:
+    # A class without samples is not yet begun: that is no imbalance.
+    counts = +Counter({name: _together(of) for name, of in by_class.items()})
     if len(counts) < 2:
         return
     (large, most), (small, least) = counts.most_common(1)[0], counts.most_common()[-1]
@@ -262,27 +278,26 @@ def _imbalance(pool: _Pool) -> Iterator[Finding]:
         yield Finding(
             kind="imbalance",
             severity=Severity.WARNING,
-            words=f"{pool.label(large)} has {most} samples, {pool.label(small)} {least}: "
+            words=f"{large!r} has {most} samples, {small!r} {least}: "
             f"{most / least:.1f} times as many",
-            remedy=f"import more of {pool.label(small)}, and judge by the recall of each class",
+            remedy=f"import more of {small!r}, and judge by the recall of each class",
         )
 
 
-def _too_few(pool: _Pool) -> Iterator[Finding]:
-    counts = Counter((row.class_id, row.split) for row in pool.taking_part())
-    for class_id in sorted({pool.known.ids[name] for name in pool.known.open}):
+def _too_few(by_class: Counts) -> Iterator[Finding]:
+    for name, counts in by_class.items():
         short = [
-            f"{counts[class_id, split]} in {split} ({fewest} wanted)"
+            f"{counts[split]} in {split} ({fewest} wanted)"
             for split, fewest in FEW.items()
-            if counts[class_id, split] < fewest
+            if counts[split] < fewest
         ]
         if short:
             yield Finding(
                 kind="too-few",
                 severity=Severity.WARNING,
-                words=f"{pool.label(class_id)} has {', '.join(short)}",
+                words=f"{name!r} has {', '.join(short)}",
                 remedy="import more of the class"
-                + ("" if any(counts[class_id, split] for split in FEW) else ", or merge it away"),
+                + ("" if _together(counts) else ", or merge it away"),
             )
 
 
@@ -312,18 +327,27 @@ def _odd_sizes(pool: _Pool) -> Iterator[Finding]:
         )
 
 
-def _alike_names(known: Classes) -> Iterator[Finding]:
+def _alike_names(names: Iterable[str]) -> Iterator[Finding]:
     alike = defaultdict(list)
-    for name in known.open:
+    for name in names:
         alike[re.sub(r"[\s_-]+", "", name).casefold()].append(name)
-    for names in alike.values():
-        if len(names) > 1:
+    for same in alike.values():
+        if len(same) > 1:
             yield Finding(
                 kind="alike-names",
                 severity=Severity.WARNING,
-                words=f"the classes {', '.join(map(repr, names))} differ in case or spaces alone",
-                remedy=f"`toploss classes merge '{names[0]}' into '{names[1]}'`, if they are one",
+                words=f"the classes {', '.join(map(repr, same))} differ in case or spaces alone",
+                remedy=f"`toploss classes merge '{same[0]}' into '{same[1]}'`, if they are one",
             )
+
+
+def _together(counts: dict[str, int]) -> int:
+    return sum(counts.values())
+
+
+def _gravest_first(found: list[Finding]) -> list[Finding]:
+    order = list(Severity)
+    return sorted(found, key=lambda one: order.index(one.severity))
 
 
 def _groups(pool: _Pool) -> dict[str, list[Row[Any]]]:

@@ -37,6 +37,18 @@ class Alias:
     at: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A move of production."""
+
+    generation: int
+    version: str
+    kind: str  # promote, rollback
+    reason: str
+    actor: str
+    at: float
+
+
 def standing(connection: Connection) -> Alias | None:
     """Production; None when nothing was ever promoted."""
     row = connection.execute(
@@ -64,11 +76,28 @@ def get(home: Home, name: str) -> Version:
         return found(connection, name)
 
 
-def listed(home: Home) -> list[Version]:
-    """Every version, newest first."""
+def listed(home: Home, *, after: str | None = None, limit: int | None = None) -> list[Version]:
+    """Versions, newest first, those older than `after`."""
+    query = select(versions).order_by(versions.c.name.desc()).limit(limit)
+    if after is not None:
+        query = query.where(versions.c.name < after)
     with home.db.read() as connection:
-        rows = connection.execute(select(versions).order_by(versions.c.name.desc()))
-        return [_version(row) for row in rows]
+        return [_version(row) for row in connection.execute(query)]
+
+
+def moves(home: Home, *, limit: int) -> list[Move]:
+    """Where production stood, the latest first."""
+    query = select(alias_moves).order_by(alias_moves.c.generation.desc()).limit(limit)
+    with home.db.read() as connection:
+        return [_moved(row) for row in connection.execute(query)]
+
+
+def before(home: Home) -> str | None:
+    """The version that a roll-back would return to; None: there is none."""
+    with home.db.read() as connection:
+        now = standing(connection)
+        below = alias_moves.c.generation == (now.below if now else None)
+        return connection.execute(select(alias_moves.c.version).where(below)).scalar()
 
 
 def promote(
@@ -181,4 +210,15 @@ def _version(row: Any) -> Version:
         manifest=row.manifest,
         manifest_sha256=row.manifest_sha256,
         created_at=row.created_at,
+    )
+
+
+def _moved(row: Any) -> Move:
+    return Move(
+        generation=row.generation,
+        version=row.version,
+        kind=row.kind,
+        reason=row.reason,
+        actor=row.actor,
+        at=row.at,
     )

@@ -69,6 +69,18 @@ def read_log(home: Home, run_id: str) -> str:
     return "".join(logs)
 
 
+def log_tail(home: Home, run_id: str, limit: int = 16 * 1024) -> str:
+    """The last lines of the latest attempt's log, of so many bytes at most; empty when it has
+    written none. Raises NotFound."""
+    path = log_path(run_id, show(home, run_id)["attempt"])
+    if not home.blobs.exists(path):
+        return ""
+    end = home.blobs.tail(path, limit)
+    # It may begin within a line.
+    whole = end if len(end) < limit else end.partition(b"\n")[2]
+    return whole.decode(errors="replace")
+
+
 def find(connection: Connection, run_id: str) -> Row[Any]:
     """A run's row. Raises NotFound."""
     row = connection.execute(select(runs).where(runs.c.id == run_id)).first()

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from toploss import curves
 from toploss.intervals import Interval, wilson
 from training import calibration, evaluation, plots
 from training.calibration import Places, Reals
@@ -100,6 +101,9 @@ def page(contents: Contents) -> str:
         findings=findings,
         splits=_splits(manifest),
         trained=contents.trained,
+        history=contents.trained.as_json(),
+        finder=contents.trained.finder and vars(contents.trained.finder),
+        curves=curves,
         plots=plots,
         confusion=confusion,
         shade=plots.shade,

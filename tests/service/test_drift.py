@@ -65,6 +65,19 @@ def test_a_shift_in_numbers_and_as_a_picture(drifting: House) -> None:  # noqa: 
     assert len(tree.findall(f".//{SVG}line")) == 4
 
 
+def test_it_stands_on_the_data_s_page(drifting: House) -> None:  # noqa: F811
+    assert "too few" in drifting.client.get("/data").text
+    assert "/v1/drift/plot" not in drifting.client.get("/data").text
+    answered(drifting, "red", 300)
+    drifting.desk.traffic.note()
+
+    page = drifting.client.get("/data").text
+
+    assert "alarm</span>" in page
+    assert drifting.client.get("/v1/drift").json()["why"] in page
+    assert '<img src="/v1/drift/plot"' in page
+
+
 def test_a_class_may_have_any_name(drifting: House) -> None:  # noqa: F811
     answered(drifting, "red", 300)
     drifting.desk.traffic.note()

@@ -175,3 +175,20 @@ def test_what_the_network_takes_for_one_picture_is_proposed(home):
     assert (found.kind, found.samples) == ("leak", (one.id, other.id))
     assert "stand in train and test" in found.words
     assert snapshots.overview(home) == before
+
+
+def test_what_the_counts_alone_tell():
+    big, small, none = {"train": 300, "valid": 60, "test": 60}, {"train": 30, "valid": 8}, {}
+    splits = {"train": 0, "valid": 0, "test": 0}
+
+    found = findings.by_counts({"a b": splits | big, "A-b": splits | small, "new": splits | none})
+
+    assert [(one.kind, one.words) for one in found] == [
+        ("imbalance", "'a b' has 420 samples, 'A-b' 38: 11.1 times as many"),
+        ("too-few", "'A-b' has 0 in test (8 wanted)"),
+        (
+            "too-few",
+            "'new' has 0 in train (20 wanted), 0 in valid (8 wanted), 0 in test (8 wanted)",
+        ),
+        ("alike-names", "the classes 'a b', 'A-b' differ in case or spaces alone"),
+    ]

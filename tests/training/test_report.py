@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import picture
-from toploss import artifact
-from training import plots, report
+from toploss import artifact, charts
+from training import report
 from training.finder import Finder
 from training.report import Contents, Picture
 from training.trained import Epoch, Trained
@@ -259,18 +259,5 @@ def test_any_course_of_a_training_can_be_drawn(make: Make, history: list[Epoch])
     assert "Rate finder" not in page
     assert "nan" not in ElementTree.tostring(drawings(page)[0], "unicode")
     for circle in drawings(page)[0].iter("circle"):
-        assert 0 <= float(circle.get("cx", "")) <= plots.WIDTH
-        assert 0 <= float(circle.get("cy", "")) <= plots.HEIGHT
-
-
-@pytest.mark.parametrize(
-    ("axis", "ticks"),
-    [
-        (plots.Axis(name="", low=0.0, high=1.0), [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (plots.Axis(name="", low=0.5, high=3.5, whole=True), [1, 2, 3]),
-        (plots.Axis(name="", low=0.3, high=6, log=True), [0.5, 1, 2, 5]),
-        (plots.Axis(name="", low=1e-6, high=2, log=True), [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1]),
-    ],
-)
-def test_ticks_are_round_numbers_within_the_axis(axis: plots.Axis, ticks: list[float]) -> None:
-    assert axis.ticks() == pytest.approx(ticks)
+        assert 0 <= float(circle.get("cx", "")) <= charts.WIDTH
+        assert 0 <= float(circle.get("cy", "")) <= charts.HEIGHT
