@@ -62,7 +62,7 @@ class NotKept(NotFound):
 class CapReached(ToplossError):
     """No more of it today."""
 
-    def __init__(self, message: str, *, retry_after_s: int) -> None:
+    def __init__(self, message: str, *, retry_after_s: int = 3600) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
