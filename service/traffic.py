@@ -57,6 +57,7 @@ class Traffic:
         self._counts: dict[str, _Counts] = {}  # by version
         self._waiting: dict[tuple[int, str], Counter[Cell]] = {}  # by hour and version
         self._away = False  # the last look failed
+        self._lost = False  # likewise, for what is noted
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="traffic", daemon=True)
 
@@ -95,8 +96,11 @@ class Traffic:
                     traffic.add(connection, version, hour, cells)
                 traffic.forget(connection, now=now)
         except Exception as exc:
-            log.warning("action=note-traffic outcome=failed error=%r; tried again", exc)
+            if not self._lost:
+                log.warning("action=note-traffic outcome=failed error=%r; tried again", exc)
+            self._lost = True
         else:
+            self._lost = False
             self._waiting.clear()
 
     def look(self) -> None:

@@ -235,7 +235,7 @@ def _decide(
         event_id=event_id,
         evidence=_seen(connection, row, standing, decision, known),
     )
-    if kind is not Kind.SKIP:
+    if kind is not Kind.SKIP and decision.imported is None:  # it was not this reviewer who judged
         questions.ask(connection, settings, event_id, row.seq, actor)
     if decision.blind:
         holdout.review(connection, row.seq, event_id, kind)

@@ -23,6 +23,7 @@ from toploss.elsewhere import Format, Said, Unread
 from toploss.errors import BadInput, Stale, TooLarge
 from toploss.home import Home
 from toploss.schema import idempotency, sample_events, samples
+from toploss.splits import Split
 
 MOST_ROWS = 200_000  # decisions of one file: they are in memory together, to find the newest
 AT_ONCE = 200  # rows of one look at the database
@@ -94,6 +95,8 @@ def take_in(
     chosen = list(_newest(home, said, summary))
     for some in _slices(chosen, IN_A_TRANSACTION):
         _settle(home, some, summary, actor=actor, force=force)
+        if not dry_run:
+            home.db.give_way()  # to reviewers
     return summary
 
 
@@ -296,6 +299,11 @@ class _Here:
         if self._stands(row, action, label):
             return None
         if not force:
+            if row.split == Split.TEST:
+                raise Stale(
+                    "it is in test, which is corrected blind, in a queue of its own: "
+                    "GET /v1/blind?queue=holdout"
+                )
             self._check_seen(row, said)
         return Decision(
             sample=sample,

@@ -56,7 +56,6 @@ def now(home: Home) -> Progress:
             left = _number(connection, scoring, Listed.PENDING)
             unscored = _later(connection, scoring)
             rest = _left(connection, scoring, left)
-    with_loss = [verdict for verdict in verdicts if verdict.loss is not None]
     return Progress(
         version=version,
         reviewed=reviewed,
@@ -64,8 +63,8 @@ def now(home: Home) -> Progress:
         unscored=unscored,
         recent=_recent(verdicts),
         estimate=remaining(
-            np.array([verdict.loss for verdict in with_loss], np.float64),
-            np.array([verdict.wrong for verdict in with_loss], np.bool_),
+            np.array([verdict.loss for verdict in verdicts], np.float64),
+            np.array([verdict.wrong for verdict in verdicts], np.bool_),
             rest,
         ),
         retraining=policy.due(home),
@@ -77,11 +76,12 @@ class _Verdict:
     """What a reviewer found of one label."""
 
     wrong: bool
-    loss: float | None  # as the list showed it; None: it was not in the list
+    loss: float  # as the list showed it
 
 
 def _verdicts(connection: Connection) -> list[_Verdict]:
-    """The latest of each sample, newest first; what was taken back is none."""
+    """The latest of each sample of the list, newest first. What was taken back is none, nor what
+    was judged elsewhere: captures, the holdout, imports."""
     event = sample_events.c
     query = (
         select(event.id, event.sample_id, event.kind, event.undoes, event.evidence)
@@ -95,7 +95,9 @@ def _verdicts(connection: Connection) -> list[_Verdict]:
             undone.add(row.undoes)
         elif row.id not in undone and row.kind != Kind.SKIP and row.sample_id not in met:
             met.add(row.sample_id)
-            found.append(_Verdict(row.kind in FOUND, (row.evidence or {}).get("loss")))
+            seen = row.evidence or {}
+            if "loss" in seen and "imported" not in seen:
+                found.append(_Verdict(row.kind in FOUND, seen["loss"]))
     return found
 
 

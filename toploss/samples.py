@@ -213,7 +213,7 @@ def _insert(
     assert written is not None
     duplicates.keep(connection, written[0], kept.likeness)
     if split == Split.TEST:
-        holdout.add(connection, written[0], kept.id, home.settings.split_seed)
+        holdout.add(connection, written[0], kept.id, fixed_split(connection, home)[1])
     leaking = quarantine.leaking(kept.id, split, found)
     quarantine.put(connection, leaking)
     decisions.record_event(

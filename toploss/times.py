@@ -11,6 +11,9 @@ def iso(seconds: float) -> str:
     return stamp.replace("+00:00", "Z")
 
 
+YEAR_10000 = 253_402_300_800  # which has no ISO 8601 any more
+
+
 def seconds(text: str) -> float:
     """Since 1970, of a time in ISO 8601 (UTC, where it names no zone) or of a number of seconds.
 
@@ -25,6 +28,6 @@ def seconds(text: str) -> float:
             found = (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             found = math.nan
-    if not 0 <= found < 2**40:
+    if not 0 <= found < YEAR_10000:
         raise BadInput(f"the time {text[:40]!r} is not understood; write 2026-01-31T12:00:00Z")
     return found

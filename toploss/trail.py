@@ -20,7 +20,7 @@ AT_ONCE = 1000  # events of an export in memory
 COLUMNS = (
     *("id", "at", "actor", "action", "sample", "before", "label", "undoes", "revision"),
     *("version", "predicted", "confidence", "loss", "order", "rank", "score", "seconds"),
-    *("imported_from", "imported_by", "imported_at"),
+    *("blind", "imported_from", "imported_by", "imported_at"),
 )
 
 

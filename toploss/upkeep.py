@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from toploss import drafts, figures, models
+from toploss import drafts, figures, models, shadow
 from toploss.database import one_at_a_time
 from toploss.figures import Listed
 from toploss.home import Home
@@ -34,10 +34,13 @@ def merged(connection: Connection) -> None:
 
 def follow_merges(home: Home) -> bool:
     """Bring a batch of scores to the classes of today; returns whether there was any."""
+    behind = scorings.c.walked.is_not(None) & (scorings.c.state != State.GONE)
+    query = select(scorings).where(behind).order_by(scorings.c.id.desc()).limit(1)
+    with home.db.read() as connection:  # most times there is none, and no lock to be had for it
+        if connection.execute(query).first() is None:
+            return False
     with home.db.write() as connection:
         one_at_a_time(connection)
-        behind = scorings.c.walked.is_not(None) & (scorings.c.state != State.GONE)
-        query = select(scorings).where(behind).order_by(scorings.c.id.desc()).limit(1)
         scoring = connection.execute(query).first()
         if scoring is None:
             return False
@@ -49,8 +52,9 @@ def follow_merges(home: Home) -> bool:
 
 def prune(home: Home) -> bool:
     """Remove a batch of scores that nobody will look at: all but those of production, of what a
-    roll-back would return to, and of the newest version that was scored. Returns whether there
-    was any. SQLite's file grows no smaller by it; the next scores take the room."""
+    roll-back would return to, of the candidate beside it, and of the newest that was scored.
+    Returns whether there was any. SQLite's file grows no smaller by it; the next scores take the
+    room."""
     with home.db.read() as connection:  # most times there is nothing, and no lock to be had for it
         if not _doomed(connection) and _going(connection) is None:
             return False
@@ -82,6 +86,7 @@ def _doomed(connection: Connection) -> list[int]:
     if alias is not None:
         below = select(alias_moves.c.version).where(alias_moves.c.generation == alias.below)
         wanted = {alias.version, connection.execute(below).scalar()}
+    wanted.add(shadow.candidate(connection))
     query = select(scorings).where(scorings.c.state != State.GONE).order_by(scorings.c.id)
     rows = connection.execute(query).all()
     ready = [row for row in rows if row.state == State.READY]

@@ -80,3 +80,10 @@ def test_it_says_what_is_missing_to_the_next_retraining(listed):
     after = progress.now(home).retraining
     assert before.changed - after.changed == 1  # it was new; now it is out, as before
     assert after.needed == 50
+
+
+def test_what_was_judged_elsewhere_says_nothing_of_the_list(listed):
+    home, ids = listed
+    say(home, ids[0], "relabel", label="dog", imported={"from": "csv", "by": "bob", "at": None})
+    assert progress.now(home).recent.decisions == 0
+    assert progress.now(home).reviewed == 1
