@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -166,15 +167,58 @@ def right(server: Server) -> bool:
     return answer.status_code == 200 and answer.json()["label"] == "red"
 
 
-@pytest.mark.parametrize(("name", "data", "expected"), RAW, ids=[name for name, *_ in RAW])
-def test_broken_framing(server: Server, name: str, data: bytes, expected: set[int]) -> None:
+# By name: a request that is answered, what is sent after it.
+LINGERING = {
+    "an empty line": (b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"\r\n"),
+    "a body that nobody reads": (request(JPEG, "Content-Length: 100000", path="/nothing"), b"x"),
+}
+
+
+@pytest.fixture(scope="module")
+def lingering(server: Server) -> "Iterator[dict[str, Future[None]]]":
+    """Those who stay after an answer, until they are hung up on: beside the tests that wait too."""
+
+    def stay(first: bytes, then: bytes) -> None:
+        with connected(server) as line:
+            line.sendall(first)
+            assert statuses(line)
+            line.settimeout(LONGEST_S)
+            line.sendall(then)
+            while line.recv(65536):
+                pass
+
+    with ThreadPoolExecutor() as threads:
+        yield {name: threads.submit(stay, *said) for name, said in LINGERING.items()}
+
+
+@pytest.fixture(scope="module")
+def broken(server: Server) -> "dict[tuple[str, bool], Future[list[int]]]":
+    """What comes back for each, sent eight at a time: most of it is waiting for silence."""
+    with ThreadPoolExecutor(8) as senders:
+        return {
+            (name, close): senders.submit(told, server, data, close=close)
+            for name, data, _ in RAW
+            for close in (False, True)
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [(n, e) for n, _, e in RAW], ids=[n for n, *_ in RAW]
+)
+def test_broken_framing(
+    server: Server,
+    broken: "dict[tuple[str, bool], Future[list[int]]]",
+    name: str,
+    expected: set[int],
+) -> None:
     for close in (False, True):
-        found = told(server, data, close=close) or [0]
+        found = broken[name, close].result() or [0]
         assert not [status for status in found if status >= 500 and status not in (501, 505)], found
         assert set(found) & expected or (close and found == [0]), found
     assert right(server)
 
 
+@pytest.mark.usefixtures("lingering")
 def test_a_head_that_never_ends_is_hung_up_on(server: Server) -> None:
     """A byte now and then, and ever more of a line: neither time nor memory is taken."""
     with connected(server) as slow, connected(server) as silent, connected(server) as long:
@@ -192,24 +236,11 @@ def test_a_head_that_never_ends_is_hung_up_on(server: Server) -> None:
     assert right(server)
 
 
-@pytest.mark.parametrize(
-    ("first", "then"),
-    [
-        (b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"\r\n"),
-        (request(JPEG, "Content-Length: 100000", path="/nothing"), b"x"),
-    ],
-    ids=["an empty line", "a body that nobody reads"],
-)
+@pytest.mark.parametrize("name", LINGERING)
 def test_after_an_answer_nobody_is_waited_for_for_ever(
-    server: Server, first: bytes, then: bytes
+    lingering: "dict[str, Future[None]]", name: str
 ) -> None:
-    with connected(server) as line:
-        line.sendall(first)
-        assert statuses(line)
-        line.settimeout(LONGEST_S)
-        line.sendall(then)
-        while line.recv(65536):
-            pass
+    lingering[name].result()
 
 
 def test_a_large_head_in_one_piece_and_one_of_a_common_size(server: Server) -> None:
@@ -262,7 +293,7 @@ def test_slow_senders_take_no_place_from_others(server: Server) -> None:
     assert asked >= 5
     for line in lines:
         with line:
-            assert statuses(line) in ([408], [])
+            assert statuses(line, wait_s=0.1) in ([408], [])
 
 
 def test_who_hangs_up_leaves_nothing(server: Server) -> None:

@@ -88,7 +88,7 @@ def test_the_decision_s_id_chooses_the_share_that_is_asked_about(make, queue):
     with home.db.read() as connection:
         found = connection.execute(select(schema.asked_opinions)).all()
 
-    assert {row.queue for row in found} == {queue}
+    assert {row.queue for row in found} <= {queue}
     assert {row.decision_id for row in found} == {
         i for i in made if questions.drawn(queue, i) < 0.4
     }

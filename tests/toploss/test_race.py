@@ -16,7 +16,7 @@ from toploss.likeness import Likeness
 from toploss.preprocess import ImageInfo
 from toploss.samples import Kept, record
 
-REVIEWERS, EACH, SAMPLES = 20, 50, 200
+REVIEWERS = 20
 LABELS = ("cat", "cow", "dog")
 
 
@@ -39,10 +39,13 @@ def some_samples(home, number):
     return ids
 
 
-def test_a_thousand_decisions_of_twenty_reviewers_add_up(home):
-    ids = some_samples(home, SAMPLES)
+@pytest.mark.parametrize(
+    ("each", "samples"), [(10, 40), pytest.param(50, 200, marks=pytest.mark.slow)]
+)
+def test_decisions_of_twenty_reviewers_add_up(home, each, samples):
+    ids = some_samples(home, samples)
     version = given.promoted(home, *LABELS)
-    shares = np.random.default_rng(1).dirichlet(np.ones(3), SAMPLES)
+    shares = np.random.default_rng(1).dirichlet(np.ones(3), samples)
     given.opinion(home, version, ids, shares, learned=ids)
 
     def revision(sample):
@@ -53,7 +56,7 @@ def test_a_thousand_decisions_of_twenty_reviewers_add_up(home):
 
     def review(number):
         dice, outcomes = random.Random(number), Counter()
-        for turn in range(EACH):
+        for turn in range(each):
             sample, action = dice.choice(ids), dice.choice(ACTIONS)
             seen = revision(sample)
             decision = Decision(
@@ -78,7 +81,7 @@ def test_a_thousand_decisions_of_twenty_reviewers_add_up(home):
     with ThreadPoolExecutor(REVIEWERS) as pool:
         outcomes = sum(pool.map(review, range(REVIEWERS)), Counter())
 
-    assert outcomes.total() == REVIEWERS * EACH
+    assert outcomes.total() == REVIEWERS * each
     assert set(outcomes) == {decisions.Decided, Stale}
     with home.db.read() as connection:
         events = defaultdict(list)

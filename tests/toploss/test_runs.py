@@ -1,3 +1,5 @@
+"""Runs: asked for, taken, refused, listed."""
+
 import subprocess
 import sys
 import time
@@ -5,38 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import processes, records, runs, schema, snapshots
-from toploss.errors import Fenced, NotFound, Refused
+from tests.toploss.queueing import DEAD, FAR, enqueue, finish, state, taken
+from toploss import records, runs, schema, snapshots
+from toploss.errors import NotFound, Refused
 from toploss.plan import Plan
 from toploss.runs import Lease, RunState
-
-ALIVE = processes.identity()
-DEAD = f"{ALIVE.split(':')[0]}:{2**22 + 1}:1.00"  # no process has such a number
-FAR = "elsewhere:1:1.00"
-
-
-def enqueue(home, reason="asked", **options):
-    return runs.enqueue(home, reason=reason, actor="ann", **options)
-
-
-def taken(home, owner=FAR):
-    """A run that a trainer has taken up."""
-    enqueue(home)
-    lease = runs.claim(home, owner=owner)
-    runs.take_up(home, lease, owner=owner)
-    return lease
-
-
-def finish(home, lease, state=RunState.SUCCEEDED, **fields):
-    with home.db.write() as connection:
-        runs.finish(connection, lease, state, **fields)
-
-
-def state(home, run):
-    return records.show(home, run)["state"]
 
 
 def test_a_run_from_the_queue_to_its_end(home):
@@ -151,186 +129,6 @@ def test_a_foreground_run_begins_when_the_active_one_is_dead(home):
 
     assert state(home, lost.run) == "queued"
     assert state(home, lease.run) == "running"
-
-
-def test_an_attempt_that_was_given_up_changes_nothing_any_more(home):
-    late = taken(home)
-    runs.give_up(home, late, error="lost")
-    again = runs.claim(home, owner=FAR)
-
-    assert again == Lease(run=late.run, fence=2)
-    for act in (
-        lambda: runs.beat(home, late),
-        lambda: runs.note(home, late, stage="head"),
-        lambda: runs.take_up(home, late, owner=FAR),
-        lambda: runs.give_up(home, late, error="again"),
-        lambda: finish(home, late),
-    ):
-        with pytest.raises(Fenced, match=r"attempt 1 at run \w+ is void: .* in attempt 2"):
-            act()
-    told = records.show(home, late.run)
-    assert (told["state"], told["stage"], told["attempt"]) == ("leased", None, 2)
-
-
-def test_what_a_void_attempt_wrote_beside_its_end_is_undone(home):
-    """The version's row and the end of the run are one transaction, under the fence."""
-    late = taken(home)
-    runs.give_up(home, late, error="lost")
-
-    def publish():
-        with home.db.write() as connection:
-            connection.execute(schema.facts.insert().values(key="version", value="late"))
-            runs.finish(connection, late, RunState.SUCCEEDED)
-
-    with pytest.raises(Fenced):
-        publish()
-
-    with home.db.read() as connection:
-        assert connection.execute(select(func.count()).select_from(schema.facts)).scalar() == 0
-
-
-@pytest.mark.parametrize("end", [RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED])
-def test_an_end_is_an_end(home, end):
-    lease = taken(home)
-    finish(home, lease, end)
-
-    for act in (
-        lambda: runs.beat(home, lease),
-        lambda: runs.note(home, lease, stage="head"),
-        lambda: runs.give_up(home, lease, error="late"),
-        lambda: finish(home, lease, RunState.FAILED),
-    ):
-        with pytest.raises(Fenced):
-            act()
-    assert state(home, lease.run) == end
-
-
-def test_a_lost_run_is_tried_so_many_times(open_home):
-    home = open_home(attempts=3)
-    run, states = enqueue(home)["id"], []
-
-    while lease := runs.claim(home, owner=FAR):
-        states.append(runs.give_up(home, lease, error=f"lost {lease.fence}"))
-
-    assert states == [RunState.QUEUED, RunState.QUEUED, RunState.FAILED]
-    told = records.show(home, run)
-    assert (told["state"], told["error"], told["attempt"]) == ("failed", "lost 3", 3)
-    assert told["ended_at"] is not None
-
-
-def test_a_dispatcher_that_stops_loses_no_attempt(open_home):
-    home = open_home(attempts=1)
-    lease = taken(home)
-
-    assert runs.give_up(home, lease, error="stopped", lost=False) is RunState.QUEUED
-
-
-def test_a_lost_foreground_run_is_not_tried_again(home):
-    lease = given.running(home)
-
-    assert runs.give_up(home, lease, error="lost") is RunState.FAILED
-
-
-def test_a_lost_run_makes_way_for_the_one_that_waits(home):
-    lost = taken(home)
-    waiting = enqueue(home)["id"]
-
-    assert runs.give_up(home, lost, error="lost") is RunState.FAILED
-
-    assert records.show(home, lost.run)["error"] == f"lost; run {waiting} goes on in its place"
-    reasons = [entry["reason"] for entry in records.show(home, waiting)["reasons"]]
-    assert reasons == ["asked", "asked"]  # its own, and the lost one's
-
-
-def test_reap_leaves_the_living_alone(home):
-    assert runs.reap(home) is None
-    lease = taken(home, ALIVE)
-
-    assert runs.reap(home) is None
-    runs.beat(home, lease)
-    assert state(home, lease.run) == "running"
-
-
-@pytest.mark.parametrize("taken_up", [True, False])
-def test_reap_settles_a_run_whose_process_is_dead(home, taken_up):
-    enqueue(home)
-    lease = runs.claim(home, owner=DEAD)
-    if taken_up:
-        runs.take_up(home, lease, owner=DEAD)
-
-    assert runs.reap(home) == lease.run
-
-    told = records.show(home, lease.run)
-    assert (told["state"], told["error"]) == ("queued", "its process has ended")
-    assert runs.reap(home) is None
-
-
-def test_reap_settles_a_run_that_has_fallen_silent(open_home):
-    home = open_home(lease_s=1.01)
-    lease = taken(home)
-    assert runs.reap(home) is None
-
-    time.sleep(0.6)
-    runs.beat(home, lease)
-    time.sleep(0.6)
-    assert runs.reap(home) is None
-    time.sleep(0.6)
-
-    assert runs.reap(home) == lease.run
-    assert records.show(home, lease.run)["error"] == "its process has fallen silent"
-
-
-def test_of_many_reapers_one_settles(open_home):
-    home = open_home(attempts=100)
-    lease = taken(home, DEAD)
-
-    with ThreadPoolExecutor(10) as pool:
-        settled = [run for run in pool.map(lambda _: runs.reap(home), range(20)) if run]
-
-    assert settled == [lease.run]
-    assert runs.claim(home, owner=FAR) == Lease(run=lease.run, fence=2)
-
-
-def test_cancel_a_run_that_waits(home):
-    run = enqueue(home)["id"]
-
-    assert runs.cancel(home, run)["state"] == "cancelled"
-    assert runs.claim(home, owner=FAR) is None
-    assert runs.cancel(home, run)["state"] == "cancelled"
-    assert enqueue(home)["id"] != run
-
-
-@pytest.mark.parametrize("taken_up", [True, False])
-def test_cancel_an_active_run_asks_it_to_stop(home, taken_up):
-    enqueue(home)
-    lease = runs.claim(home, owner=FAR)
-    if taken_up:
-        runs.take_up(home, lease, owner=FAR)
-
-    told = runs.cancel(home, lease.run)
-
-    assert (told["state"], told["cancel_asked"]) == ("running" if taken_up else "leased", True)
-    assert runs.beat(home, lease) is True
-    finish(home, lease, RunState.CANCELLED)
-    assert runs.cancel(home, lease.run)["state"] == "cancelled"
-
-
-def test_a_run_that_dies_after_it_was_asked_to_stop_is_cancelled(home):
-    lease = taken(home, DEAD)
-    runs.cancel(home, lease.run)
-
-    runs.reap(home)
-
-    assert state(home, lease.run) == "cancelled"
-
-
-@pytest.mark.parametrize("end", [RunState.SUCCEEDED, RunState.FAILED])
-def test_what_has_ended_cannot_be_cancelled(home, end):
-    lease = taken(home)
-    finish(home, lease, end)
-
-    with pytest.raises(Refused, match=f"cannot be cancelled: it has {end} already"):
-        runs.cancel(home, lease.run)
 
 
 def test_unknown_runs(home):

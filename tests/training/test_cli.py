@@ -330,7 +330,7 @@ def test_control_c_in_a_training_says_how_it_goes_on(
 
     monkeypatch.setattr("training.run.appraise", stopped)
 
-    line = complaint(toploss("train", *RECIPE, home=home), 130)
+    line = complaint(toploss("train", *RECIPE, "--epochs-head=1", home=home), 130)
 
     run = records.listed(home)[0]
     assert run["state"] == "cancelled"

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from click.testing import Result
 
 from tests.conftest import coloured
 from tests.training.commands import BAD_FILES, RECIPE, Toploss, answer, complaint
 from toploss import models, records, runs, shadow
 from toploss.home import Home
+from training.run import Result as Trained
 
 
 def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
@@ -23,19 +27,18 @@ def test_what_a_rule_forbids_is_3(toploss: Toploss, learned_home: Callable[..., 
 
 
 def test_a_candidate_that_the_gate_refuses_is_3(
-    toploss: Toploss, learned_home: Callable[..., Home]
+    learned: tuple[Path, Trained],
+    refused: tuple[Path, Result],
+    refused_home: tuple[Home, dict[str, Any]],
 ) -> None:
-    home = learned_home()
-    before = models.production(home)
-    worse = [*RECIPE, "--epochs-head=1", "--epochs-all=0", "--lr=1e-6", "--json"]
+    result, (home, told) = refused[1], refused_home
 
-    result = toploss("train", *worse, home=home)
-
-    told = answer(result, 3)
     assert (told["gate"]["verdict"], told["gate"]["promoted"]) == ("reject", False)
     assert {"run", "version", "fingerprint", "metrics", "history", "gate"} <= told.keys()
     assert f"`toploss models promote {told['version']}`" in complaint(result, 3)
-    assert models.production(home) == before
+    alias = models.production(home)
+    assert alias is not None
+    assert (alias.version, alias.generation) == (learned[1].version, 1)
 
 
 def test_predict_goes_on_after_a_bad_file(
@@ -54,11 +57,11 @@ def test_predict_goes_on_after_a_bad_file(
         assert all(word in entry["error"] for word in words)
 
 
-def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
-    home = learned_home()
-    first = models.listed(home)[0].name
-    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
-    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
+def test_rollback_answers_in_json(
+    toploss: Toploss, refused_home: tuple[Home, dict[str, Any]]
+) -> None:
+    home, second = refused_home[0], refused_home[1]["version"]
+    first = models.get(home, "production").name
     answer(toploss("models", "promote", second, "--json", home=home))
 
     told = answer(toploss("models", "rollback", "--json", home=home))
@@ -67,13 +70,13 @@ def test_rollback_answers_in_json(toploss: Toploss, learned_home: Callable[..., 
     assert "paused" in toploss("retraining", "status", home=home).stdout
 
 
-def test_a_candidate_beside_production(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
-    home = learned_home()
-    first = models.listed(home)[0].name
+def test_a_candidate_beside_production(
+    toploss: Toploss, refused_home: tuple[Home, dict[str, Any]]
+) -> None:
+    home, second = refused_home[0], refused_home[1]["version"]
+    first = models.get(home, "production").name
     assert "name another one" in complaint(toploss("models", "shadow", first, home=home), 3)
     assert "scored nothing" in toploss("models", "agreement", first, home=home).stdout
-    worse = ["--epochs-head=1", "--epochs-all=0", "--no-promote", "--json"]
-    second = answer(toploss("train", *RECIPE, *worse, home=home))["version"]
 
     told = answer(toploss("models", "shadow", second, "--json", home=home))
     assert told == {"version": second, "shadow": True}

@@ -179,6 +179,7 @@ def test_a_run_that_ignores_its_cancellation_is_ended(
     assert state(home, run) == "cancelled"
 
 
+@pytest.mark.slow  # tests/survival kills real trainers of a real dispatcher at worse moments
 def test_a_real_retraining_survives_the_death_of_its_trainer(
     learned_home: Callable[..., Home],
 ) -> None:

@@ -185,9 +185,9 @@ print(json.dumps({"run": result.run, "epochs": len(result.history)}))
 def test_a_real_limit_on_allocations(learned_home: Callable[..., Home]) -> None:
     """A batch whose activations do not fit into what is left of the address space."""
     home = learned_home()
-    options = {**QUICK, "arch": "resnet18", "size": 128, "batch_size": 48, "epochs_head": 1}
+    options = {**QUICK, "size": 160, "batch_size": 48, "epochs_head": 1}
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, json.dumps(options), "450"],
+        [sys.executable, "-c", LIMITED, json.dumps(options), "300"],
         env=os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "2"},
         capture_output=True,
         text=True,

@@ -30,6 +30,7 @@ from training.fitting import resume
 from training.follower import Unheard
 from training.recipe import Place
 from training.replay import replay
+from training.run import Result
 from training.trained import Epoch, Trained
 
 THREADS = 2
@@ -157,10 +158,11 @@ def test_from_scratch_as_well(scratch: tuple[Home, Plan]) -> None:
 
 
 def test_a_run_that_broke_is_resumed_with_the_data_and_settings_it_had(
-    learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+    learned: tuple[Path, Result],
+    learned_home: Callable[..., Home],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = learned_home()
-    whole = fit(home=home, **QUICK)
+    whole, home = learned[1], learned_home()
     kept = runs.note
 
     def break_off(home: Home, lease: Any, **fields: Any) -> None:
@@ -206,10 +208,9 @@ def test_a_run_that_broke_before_its_first_checkpoint_keeps_its_data(
 
 
 def test_stage_two_again_from_the_network_that_stage_one_left(
-    learned_home: Callable[..., Home],
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
 ) -> None:
-    home = learned_home()
-    whole = fit(home=home, **QUICK)
+    whole, home = learned[1], learned_home()
 
     again = fit(home=home, start=f"{whole.run}/stage-1", **{"promote": False})
 
@@ -249,16 +250,12 @@ def test_a_replay_says_what_has_moved_since(
 
 
 def test_killed_in_the_middle_and_resumed_on_the_command_line(
-    learned_home: Callable[..., Home],
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
 ) -> None:
     """SIGKILL to a training in stage one; `toploss runs resume` comes to the same weights."""
-    home = learned_home()
-    options = {**QUICK, "epochs_head": 6}
-    whole = fit(home=home, **options)
+    whole, home = learned[1], learned_home()
     arguments = [
-        part
-        for key, value in options.items()
-        for part in (f"--{key.replace('_', '-')}", str(value))
+        part for key, value in QUICK.items() for part in (f"--{key.replace('_', '-')}", str(value))
     ]
     toploss = [str(Path(sys.executable).with_name("toploss"))]
     environment = {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "2"}
@@ -270,7 +267,7 @@ def test_killed_in_the_middle_and_resumed_on_the_command_line(
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "epoch 3 of 6" in line:
+            if "epoch 2 of 4" in line:
                 process.send_signal(signal.SIGKILL)
                 break
     run = records.listed(home)[0]["id"]

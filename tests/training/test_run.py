@@ -1,9 +1,11 @@
 """One run from snapshot to verdict, on a real tiny training."""
 
 import json
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
 import training
-from tests.conftest import COLOURS, QUICK, coloured
+from tests.conftest import BRIEF, COLOURS, QUICK, coloured
 from toploss import (
     artifact,
     loading,
@@ -166,15 +168,34 @@ def test_validation_samples_have_held_out_losses(learned_home: Callable[..., Hom
     assert all(0 <= item.score <= 1 for item in by_neighbours)
 
 
-@pytest.mark.parametrize("lr", ["auto", 3e-3])
+@pytest.fixture(scope="module")
+def found(
+    learned: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Home, Result]]:
+    """A run that has found its rate by itself."""
+    folder = tmp_path_factory.mktemp("found") / "home"
+    shutil.copytree(learned[0], folder)
+    home = Home.open(read_settings(home=folder, threads=2))
+    yield home, training.fit(home=home, promote=False, **BRIEF | {"lr": "auto"})
+    home.db.close()
+
+
+@pytest.mark.parametrize("lr", ["auto", QUICK["lr"]])
 def test_equal_runs_are_equal_to_the_last_digit(
-    learned_home: Callable[..., Home], lr: str | float
+    request: pytest.FixtureRequest,
+    learned: tuple[Path, Result],
+    learned_home: Callable[..., Home],
+    lr: str | float,
 ) -> None:
-    settings = QUICK | {"lr": lr, "epochs_head": 1, "epochs_all": 1}
-    homes = [learned_home(), learned_home()]
+    home = learned_home()
+    if lr == "auto":
+        first_home, first = request.getfixturevalue("found")
+        second = training.fit(home=home, promote=False, **BRIEF | {"lr": lr})
+    else:  # as the first was trained
+        first_home, first = home, learned[1]
+        second = training.fit(home=home, promote=False, **QUICK)
 
-    first, second = (training.fit(home=home, promote=False, **settings) for home in homes)
-
+    assert first.version != second.version
     assert first.fingerprint == second.fingerprint
     assert first.history == second.history
     assert first.metrics == second.metrics
@@ -182,22 +203,22 @@ def test_equal_runs_are_equal_to_the_last_digit(
         network.read_weights(
             home.blobs.get(f"versions/{result.version}/{artifact.WEIGHTS}"), artifact.WEIGHTS
         )
-        for home, result in zip(homes, (first, second), strict=True)
+        for home, result in ((first_home, first), (home, second))
     ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_the_rate_finder_changes_nothing_that_follows(learned_home: Callable[..., Home]) -> None:
+def test_the_rate_finder_changes_nothing_that_follows(
+    found: tuple[Home, Result], learned_home: Callable[..., Home]
+) -> None:
     """Training at the rate that was found gives what finding it and going on gave."""
-    settings = QUICK | {"epochs_head": 1, "epochs_all": 1}
-    home = learned_home()
-    found = training.fit(home=home, promote=False, **settings | {"lr": "auto"})
-    finder = records.show(home, found.run)["finder"]
+    home, result = found
+    finder = records.show(home, result.run)["finder"]
     assert len(finder["rates"]) == len(finder["losses"]) > 50
 
-    given = training.fit(home=learned_home(), promote=False, **settings | {"lr": finder["chosen"]})
+    given = training.fit(home=learned_home(), promote=False, **BRIEF | {"lr": finder["chosen"]})
 
-    assert given.history == found.history
+    assert given.history == result.history
 
 
 def test_a_class_with_one_image_waits_and_the_run_says_so(
@@ -211,7 +232,7 @@ def test_a_class_with_one_image_waits_and_the_run_says_so(
         kept = samples.keep(home, coloured("red", 9_999), "violet.png")
         samples.record(connection, home, kept, class_id, actor="test", split=Split.TRAIN)
 
-    result = training.fit(home=home, promote=False, **QUICK)
+    result = training.fit(home=home, promote=False, **BRIEF)
 
     assert "violet" not in models.get(home, result.version).manifest["labels"]
     assert "left out until there are more: class 'violet'" in records.read_log(home, result.run)
@@ -272,7 +293,7 @@ def test_the_linear_algebra_keeps_to_the_threads_of_the_settings(
             pools = threadpool_info()
             seen.extend(pool["num_threads"] for pool in pools if pool["user_api"] == "blas")
 
-    training.fit(home=home, promote=False, watch=watch, **QUICK)
+    training.fit(home=home, promote=False, watch=watch, **BRIEF)
 
     assert seen
     assert set(seen) == {1}
@@ -305,23 +326,23 @@ def test_a_zombie_publishes_nothing(learned_home: Callable[..., Home]) -> None:
             runs.give_up(home, Lease(run=active["id"], fence=active["attempt"]), error="silent")
 
     with pytest.raises(Fenced):
-        training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 1})
+        training.fit(home=home, watch=watch, **BRIEF)
 
     assert len(models.listed(home)) == before
     assert records.listed(home)[0]["state"] == "failed"
 
 
-def test_a_later_run_is_compared_with_production(learned_home: Callable[..., Home]) -> None:
-    home = learned_home()
-    before = models.production(home)
-    assert before is not None
+def test_a_later_run_is_compared_with_production(
+    learned: tuple[Path, Result], refused_home: tuple[Home, dict[str, Any]]
+) -> None:
+    home, worse = refused_home
 
-    worse = training.fit(home=home, **QUICK | {"epochs_head": 1, "epochs_all": 0, "lr": 1e-6})
-
-    assert worse.gate["verdict"] == "reject"
-    assert worse.gate["against"] == before.version
-    assert models.production(home) == before
-    manifest = models.get(home, worse.version).manifest
+    assert worse["gate"]["verdict"] == "reject"
+    assert worse["gate"]["against"] == learned[1].version
+    production = models.production(home)
+    assert production is not None
+    assert (production.version, production.generation) == (learned[1].version, 1)
+    manifest = models.get(home, worse["version"]).manifest
     assert json.dumps(manifest["gate"]["verdict"]) == '"reject"'
 
 
@@ -336,6 +357,6 @@ def test_what_was_decided_during_a_run_counts_toward_the_next(
                 home, coloured("red", 7_777), "red", name="new.png", actor="x", split=Split.TRAIN
             )
 
-    training.fit(home=home, watch=watch, **QUICK | {"epochs_head": 1, "epochs_all": 1})
+    training.fit(home=home, watch=watch, **BRIEF)
 
     assert snapshots.overview(home)["changed"] == 1
