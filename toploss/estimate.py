@@ -18,7 +18,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 LEAST = 20  # decisions, before anything is said
-DRAWS = 400  # of the posterior
+DRAWS = 200  # of the posterior
 INTERVAL = (0.05, 0.95)
 # Of the offset, and of the slope's logarithm: reviewers find fewer wrong labels than a model
 # suspects, and never more where it suspects less.

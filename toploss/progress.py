@@ -17,8 +17,8 @@ from toploss.policy import Due
 from toploss.schema import DECIDED, sample_events, samples, scores, tallies
 
 RECENT = 50  # decisions, in which the share of wrong labels is told
-LOOKED_BACK = 2_000  # events, for the estimate
-ALL_LEFT = 2_000  # up to so many samples, the estimate counts each
+LOOKED_BACK = 1_000  # events, for the estimate
+ALL_LEFT = 1_000  # up to so many samples, the estimate counts each
 FOUND = (Kind.RELABEL, Kind.EXCLUDE)  # the label was wrong
 
 
@@ -123,7 +123,8 @@ def _later(connection: Connection, scoring: Row[object]) -> int:
 
 
 def _left(connection: Connection, scoring: Row[object], number: int) -> Left:
-    """All that is pending; of many the worst, and a sample of the others, the same each time."""
+    """All that is pending; of many the worst, and for the others the pool's quantiles below them:
+    to read more would take longer than to decide a sample."""
     pending = (scores.c.scoring == scoring.id) & (scores.c.listed == int(Listed.PENDING))
     worst_first = select(scores.c.loss).where(pending).order_by(scores.c.loss.desc())
     with in_order(connection):
@@ -131,17 +132,8 @@ def _left(connection: Connection, scoring: Row[object], number: int) -> Left:
     worst = np.array(found, np.float64)
     if number <= len(worst):
         return Left(worst, np.ones(len(worst)))
-    newest = connection.execute(select(func.max(samples.c.seq))).scalar_one()
-    chosen = np.random.default_rng(scoring.id).integers(1, newest, ALL_LEFT, endpoint=True)
-    # By the samples: the sum keeps SQLite from walking all of this scoring's losses instead.
-    others = select(scores.c.loss, scores.c.listed).where(
-        scores.c.sample_seq.in_(np.unique(chosen).tolist()), scores.c.scoring + 0 == scoring.id
-    )
-    rest = [
-        row.loss
-        for row in connection.execute(others)
-        if row.listed == Listed.PENDING and row.loss < worst[-1]
-    ]
+    knots = np.array(scoring.loss_knots, np.float64)
+    rest = knots[knots < worst[-1]]
     weight = (number - len(worst)) / max(len(rest), 1)
     return Left(
         np.concatenate([worst, rest]),
