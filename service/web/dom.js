@@ -10,7 +10,9 @@ export const element = (name, attributes = {}, ...children) => {
 
 export const option = (value, text) => element("option", { value, textContent: text });
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}\u00a0%`;
+// A share that is not quite one is not told as 100 %.
+export const percent = (share) =>
+  share > 0.9995 && share < 1 ? "> 99.9\u00a0%" : `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)}\u00a0%`;
 
 export const agrees = (item) => item.predicted === item.label;
 
