@@ -21,6 +21,7 @@ PLACES = 64  # images that wait to be kept
 MOST_BYTES = 64 * 2**20  # of all of them
 TOP = 3  # classes that a reviewer is shown
 SWEEP_S = 60.0  # between two looks at those whose days are over
+TIDY_S = 3_600.0  # between two looks through their whole folder
 
 
 class Capture:
@@ -36,6 +37,7 @@ class Capture:
         self._full_day = -1  # the day of which no more is kept
         self._away = False  # the last try failed
         self._swept = False  # the last sweep did not fail
+        self._tidy_at = 0.0  # monotonic clock, seconds
         self._woken, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="capture", daemon=True)
 
@@ -73,10 +75,13 @@ class Capture:
 
     def sweep(self) -> None:
         """Delete what is over, and tell how many wait."""
+        metrics.CAPTURES_WAITING.set(captures.waiting(self._home))
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + TIDY_S  # first: if it fails, the rest has its turn
+            captures.tidy(self._home)
         removed = captures.expire(self._home)
         if removed:
             log.info("action=expire-captures outcome=done captures=%d", removed)
-        metrics.CAPTURES_WAITING.set(captures.waiting(self._home))
 
     def keep(self) -> bool:
         """Keep the image that waits longest, if there is one."""

@@ -19,7 +19,7 @@ from service.paging import Cursor, Limit
 from service.samples import OR_KNOWN, PICTURE, paths, picture
 from toploss import captures, classes, feedback, labelling, preprocess
 from toploss.captures import Shot, Which, Why
-from toploss.errors import NotKept, Overloaded, TimedOut, UnsupportedType
+from toploss.errors import NotKept, Overloaded, UnsupportedType
 from toploss.home import Home
 from toploss.ids import ALPHABET, LENGTH, new_id
 
@@ -215,22 +215,19 @@ async def _arrived(desk: Desk, prediction_id: str) -> None:
 
 
 async def _keep(desk: Desk, capture_id: str, data: bytes) -> None:
+    await asyncio.to_thread(captures.check_room, desk.home, sent=True)  # before work is done on it
     shot = await _seen(desk, capture_id, data)
-    await asyncio.to_thread(captures.expire, desk.home)  # one that is over stands in nobody's way
     if await asyncio.to_thread(captures.keep, desk.home, shot):
         metrics.CAPTURES.labels(reason=Why.FEEDBACK.value).inc()
 
 
 async def _seen(desk: Desk, capture_id: str, data: bytes) -> Shot:
-    """The image with what the model says of it, if there is one and it has time."""
+    """The image with what the model says of it, if there is one. Raises Overloaded, TimedOut:
+    where predictions have no place, their images have none either."""
     serving = desk.swap.serving
     if serving is not None:
-        try:
-            answer = await desk.cache.ask(data, serving)
-        except (Overloaded, TimedOut):
-            pass
-        else:
-            return shot_of(data, serving, answer, capture_id, Why.FEEDBACK)
+        answer = await desk.cache.ask(data, serving)
+        return shot_of(data, serving, answer, capture_id, Why.FEEDBACK)
     await asyncio.to_thread(preprocess.verify, data, desk.home.limits)
     return Shot(id=capture_id, data=data, why=Why.FEEDBACK)
 

@@ -1,6 +1,7 @@
 """Bytes in the storage, by content hash or by path, through fsspec."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from toploss.ids import new_id
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+PART = ".part"  # how the temporary name of a file ends
 
 
 class Blobs:
@@ -113,9 +117,28 @@ class Blobs:
                     "check its rights, and ask again"
                 ) from exc
 
+    def delete_parts(self, folder: str, *, older_s: float) -> None:
+        """Remove the halves of files that a kill left in a folder, if they are so old. Raises
+        Broken."""
+        full = self._full(folder)
+        self._fs.invalidate_cache(full)
+        try:
+            names = [name for name in self._fs.ls(full, detail=False) if name.endswith(PART)]
+            old = [name for name in names if self._age_s(name) >= older_s]
+        except FileNotFoundError:
+            return  # no such folder, or somebody else was faster and will do the rest
+        except OSError as exc:
+            raise Broken(
+                f"{folder} cannot be listed in the storage {self.root} ({exc}); check its rights"
+            ) from exc
+        self.delete(f"{folder}/{name.rpartition('/')[2]}" for name in old)
+
+    def _age_s(self, full: str) -> float:
+        return time.time() - float(self._fs.modified(full).timestamp())
+
     def _place(self, path: str, write: Callable[[str], object]) -> None:
         target = self._full(path)
-        temporary = f"{target}.{new_id()}.part"
+        temporary = f"{target}.{new_id()}{PART}"
         try:
             self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             write(temporary)

@@ -24,6 +24,7 @@ from toploss.schema import samples as sample_table
 
 DAY_S = 86_400
 AT_ONCE = 100  # captures of one look at those that are over
+BROKEN_OFF_S = 3_600.0  # whose keeping takes longer is kept by nobody any more
 
 Which = Literal["waiting", "labelled", "discarded", "all"]
 
@@ -72,6 +73,7 @@ def keep(home: Home, shot: Shot) -> bool:
     """
     digest = sha256(shot.data)
     info = preprocess.inspect(shot.data, home.limits)
+    _make_way(home, digest)
     with home.db.write() as connection:
         row = connection.execute(select(captures).where(captures.c.sha256 == digest)).first()
         if row is None:
@@ -91,6 +93,16 @@ def keep(home: Home, shot: Shot) -> bool:
     if not arrived:  # it was erased meanwhile
         home.blobs.delete([path(capture_id)])
     return row is None
+
+
+def check_room(home: Home, *, sent: bool) -> None:
+    """Whether one more may be kept today, `sent` with feedback or chosen: for whoever would work
+    on it first. Raises CapReached."""
+    today = (capture_days.c.day == int(time.time() // DAY_S)) & (capture_days.c.sent == sent)
+    with home.db.read() as connection:
+        number = connection.execute(select(capture_days.c.kept).where(today)).scalar() or 0
+    if number >= home.settings.capture_per_day:
+        raise _full(home, sent=sent)
 
 
 def listed(
@@ -132,9 +144,7 @@ def find(connection: Connection, capture_id: str, *, alone: bool = False) -> Row
     if ids.is_id(capture_id):
         row = connection.execute(query.with_for_update() if alone else query).first()
     if row is None:
-        raise NotFound(
-            f"there is no capture {capture_id!r}, or its days are over; GET /v1/captures lists them"
-        )
+        raise _missing(capture_id)
     return row
 
 
@@ -190,10 +200,10 @@ def told(connection: Connection, rows: Sequence[Row[Any]], known: Classes) -> li
 def erase(home: Home, capture_id: str) -> str | None:
     """Delete a capture, whatever became of it: bytes, claims, and what was said of it. Returns the
     id of the sample that was made of it, which stays. Raises NotFound."""
-    with home.db.read() as connection:
-        row = find(connection, capture_id)
-    _remove(home, captures.c.id == capture_id)
-    return row.sha256 if row.state == State.LABELLED else None
+    row = _remove(home, captures.c.id == capture_id) if ids.is_id(capture_id) else None
+    if row is None:
+        raise _missing(capture_id)
+    return row.sha256 if row.outcome else None
 
 
 def expire(home: Home, *, all_of_them: bool = False) -> int:
@@ -202,22 +212,39 @@ def expire(home: Home, *, all_of_them: bool = False) -> int:
 
     Args:
         all_of_them: also those whose days are not over, of which no sample was made.
+
+    Raises:
+        Broken: the storage gave some of them not up; the others were deleted.
     """
     over = captures.c.stored | (captures.c.state != State.LABELLED)
     if not all_of_them:
         over &= captures.c.until <= time.time()
-    removed = 0
-    while True:
+    removed, failed, more = 0, dict[str, Broken](), True
+    while more and len(failed) < AT_ONCE:
         with home.db.read() as connection:
-            query = select(captures).where(over).order_by(captures.c.until).limit(AT_ONCE)
-            found = connection.execute(query).all()
+            query = select(captures).where(over & captures.c.id.not_in(failed))
+            found = connection.execute(query.order_by(captures.c.until).limit(AT_ONCE)).all()
         for row in found:
-            if row.state == State.LABELLED:
-                clear(home, row.id)
-            else:
-                removed += _remove(home, over & (captures.c.id == row.id))
-        if len(found) < AT_ONCE:
-            return removed
+            try:
+                removed += _let_go(home, row, over)
+            except Broken as exc:
+                failed[row.id] = exc
+        more = len(found) == AT_ONCE
+    if failed:
+        capture_id, last = failed.popitem()
+        raise Broken(
+            f"of {len(failed) + 1 + removed} captures {removed} were deleted; {capture_id}: {last}"
+        ) from last
+    return removed
+
+
+def tidy(home: Home, *, older_s: float = BROKEN_OFF_S) -> None:
+    """Delete the halves of images whose keeping was broken off.
+
+    Args:
+        older_s: those that were begun so long ago; a younger one may be going on.
+    """
+    home.blobs.delete_parts("captures", older_s=older_s)
 
 
 def clear(home: Home, capture_id: str) -> None:
@@ -238,8 +265,10 @@ def waiting(home: Home) -> int:
 
 def last_claims(connection: Connection, capture_ids: list[str]) -> dict[str, Row[Any]]:
     """By the captures' ids: the last word on each."""
-    query = select(capture_claims).where(capture_claims.c.capture_id.in_(capture_ids))
-    rows = connection.execute(query.order_by(capture_claims.c.seq))
+    of_these = capture_claims.c.capture_id.in_(capture_ids)
+    last = select(func.max(capture_claims.c.seq)).where(of_these)
+    last = last.group_by(capture_claims.c.capture_id)
+    rows = connection.execute(select(capture_claims).where(capture_claims.c.seq.in_(last)))
     return {row.capture_id: row for row in rows}
 
 
@@ -299,18 +328,32 @@ _COUNT = text(
 
 def _count(connection: Connection, home: Home, *, sent: bool) -> None:
     """One more of today's, among all processes. Raises CapReached."""
-    now = time.time()
-    day, most = int(now // DAY_S), home.settings.capture_per_day
+    day, most = int(time.time() // DAY_S), home.settings.capture_per_day
     counted = {"day": day, "sent": sent, "most": most}
     number = connection.execute(_COUNT, counted).scalar() if most else None
     if number is None:
-        raise CapReached(
-            f"{most} images were kept today{' with feedback' if sent else ''}, which is all that "
-            "may be; send it tomorrow (UTC), or raise TOPLOSS_CAPTURE_PER_DAY",
-            retry_after_s=int(DAY_S - now % DAY_S) + 1,
-        )
+        raise _full(home, sent=sent)
     if number == 1:
         connection.execute(capture_days.delete().where(capture_days.c.day < day))
+
+
+def _full(home: Home, *, sent: bool) -> CapReached:
+    most, how = home.settings.capture_per_day, " with feedback" if sent else ""
+    return CapReached(
+        f"{most} images were kept today{how}, which is all that may be; send it tomorrow (UTC), "
+        "or raise TOPLOSS_CAPTURE_PER_DAY",
+        retry_after_s=int(DAY_S - time.time() % DAY_S) + 1,
+    )
+
+
+def _make_way(home: Home, digest: str) -> None:
+    """What is over stands in no newcomer's way, also where nobody swept."""
+    over = (captures.c.state != State.LABELLED) & (captures.c.until <= time.time())
+    this = (captures.c.sha256 == digest) & over
+    with home.db.read() as connection:
+        there = connection.execute(select(captures.c.id).where(this)).first() is not None
+    if there:
+        _remove(home, this)
 
 
 def _said(claim: Row[Any] | None, known: Classes) -> dict[str, Any] | None:
@@ -324,13 +367,32 @@ def _prediction(row: Row[Any], known: Classes) -> dict[str, Any] | None:
     return {**top[0], "top": top} if top else None
 
 
-def _remove(home: Home, which: ColumnElement[bool]) -> bool:
-    """Delete one capture, the bytes first: what fails in between is found again."""
+def _missing(capture_id: str) -> NotFound:
+    return NotFound(
+        f"there is no capture {capture_id!r}, or its days are over; GET /v1/captures lists them"
+    )
+
+
+def _let_go(home: Home, row: Row[Any], over: ColumnElement[bool]) -> bool:
+    """One that is over; a labelled one stays, without its bytes. Whether it was deleted."""
+    if row.state == State.LABELLED:
+        clear(home, row.id)
+        return False
+    unlabelled = captures.c.state != State.LABELLED  # also by now
+    return _remove(home, over & unlabelled & (captures.c.id == row.id)) is not None
+
+
+def _remove(home: Home, which: ColumnElement[bool]) -> Row[Any] | None:
+    """Delete one capture; returns it as it was. Its days end first, so that nobody sees it and the
+    sweep finds again what fails in between; the bytes go while no lock is held; then the row."""
     with home.db.write() as connection:
         row = connection.execute(select(captures).where(which).with_for_update()).first()
         if row is None:
-            return False
-        home.blobs.delete([path(row.id)])
+            return None
+        this = captures.c.id == row.id
+        ended = {"state": State.DISCARDED.value, "until": 0.0}
+        connection.execute(captures.update().where(this).values(ended))
+    home.blobs.delete([path(row.id)])
+    with home.db.write() as connection:
         connection.execute(capture_claims.delete().where(capture_claims.c.capture_id == row.id))
-        connection.execute(captures.delete().where(captures.c.id == row.id))
-    return True
+        return row if connection.execute(captures.delete().where(this)).rowcount else None

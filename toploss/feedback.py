@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from toploss import classes, samples
 from toploss.blobs import sha256
@@ -14,6 +14,12 @@ from toploss.errors import BadInput, NotKept
 from toploss.home import Home
 from toploss.schema import capture_claims, captures
 from toploss.schema import samples as sample_table
+
+MOST = 20  # claims of one caller on one capture
+NOT_KEPT = (
+    "the image of that prediction was not kept, and answers are not remembered; "
+    "send the image along, in a form with `image` and `label`"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +57,7 @@ def claim(
         if row is None or row.state == State.LABELLED:
             sample = _sample(connection, row.sha256 if row else digest)
             if sample is None:
-                raise NotKept(
-                    "the image of that prediction was not kept, and answers are not remembered; "
-                    "send the image along, in a form with `image` and `label`"
-                )
+                raise NotKept(NOT_KEPT)
             new = samples.contradict(connection, sample, class_id, actor=actor, name="feedback")
         if row is not None:
             new = _note(connection, row, class_id, actor)
@@ -68,7 +71,7 @@ def claim(
 
 def _meant(connection: Connection, capture_id: str | None, digest: str | None) -> Row[Any] | None:
     """The capture that a caller speaks of."""
-    alive = (captures.c.state == State.LABELLED) | (captures.c.until > time.time())
+    alive = _alive()
     if capture_id is not None:
         query = select(captures).where((captures.c.id == capture_id) & alive)
         row = connection.execute(query).first()
@@ -91,10 +94,19 @@ def _sample(connection: Connection, digest: str | None) -> Row[Any] | None:
     return connection.execute(select(sample_table).where(sample_table.c.id == digest)).first()
 
 
+def _alive() -> ColumnElement[bool]:
+    return (captures.c.state == State.LABELLED) | (captures.c.until > time.time())
+
+
 def _note(connection: Connection, row: Row[Any], class_id: int, actor: str) -> bool:
+    """Write a claim down. Raises NotKept: the capture was deleted since it was read."""
+    this = select(captures.c.id).where((captures.c.id == row.id) & _alive())
+    if connection.execute(this.with_for_update()).first() is None:
+        raise NotKept(NOT_KEPT)
     last = last_claims(connection, [row.id]).get(row.id)
     if last is not None and (last.class_id, last.actor) == (class_id, actor):
         return False
+    _make_room(connection, row.id, actor)
     connection.execute(
         capture_claims.insert().values(
             capture_id=row.id, class_id=class_id, actor=actor, at=time.time()
@@ -102,3 +114,12 @@ def _note(connection: Connection, row: Row[Any], class_id: int, actor: str) -> b
     )
     connection.execute(captures.update().where(captures.c.id == row.id).values(claimed=True))
     return True
+
+
+def _make_room(connection: Connection, capture_id: str, actor: str) -> None:
+    """Past the most that a caller may say of a capture, his last word goes for the new one."""
+    his = (capture_claims.c.capture_id == capture_id) & (capture_claims.c.actor == actor)
+    query = select(func.count(), func.max(capture_claims.c.seq)).where(his)
+    said, last = connection.execute(query).one()
+    if said >= MOST:
+        connection.execute(capture_claims.delete().where(capture_claims.c.seq == last))

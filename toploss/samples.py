@@ -17,7 +17,6 @@ from toploss import (
     schema,
     splits,
 )
-from toploss.blobs import image_path, sha256
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
 from toploss.decisions import Kind, Standing, State
@@ -63,17 +62,9 @@ def keep(home: Home, data: bytes, name: str) -> Kept:
     Raises:
         NotAnImage, UnsupportedType, TooLarge: nothing is stored.
     """
-    kept = looked_at(home, data, name)
-    home.blobs.put(image_path(kept.id), data, known=True)
-    return kept
-
-
-def looked_at(home: Home, data: bytes, name: str) -> Kept:
-    """As `keep`, and nothing is stored yet."""
     info, picture = preprocess.read(data, home.limits)
-    return Kept(
-        id=sha256(data), info=info, likeness=likeness.of(picture), bytes=len(data), name=name
-    )
+    like, digest = likeness.of(picture), home.blobs.put_image(data)
+    return Kept(id=digest, info=info, likeness=like, bytes=len(data), name=name)
 
 
 def add(
@@ -103,6 +94,7 @@ def record(
     *,
     actor: str,
     split: Split | None = None,
+    chosen: bool = False,
     on_conflict: OnConflict = "keep",
     known: Classes | None = None,
 ) -> Added:
@@ -116,6 +108,7 @@ def record(
 
     Args:
         split: where the data came already split; else the hash decides.
+        chosen: a model had a say in that it came, so it opens no group of `test`.
         on_conflict: `keep` the label that the sample has, or take the `new-label`.
         known: the classes as this transaction sees them, for who has loaded them.
     """
@@ -123,7 +116,9 @@ def record(
     known = known or classes.load(connection)
     row = connection.execute(select(samples).where(samples.c.id == kept.id)).first()
     if row is None:
-        return _insert(connection, home, kept, class_id, known, actor=actor, split=split)
+        return _insert(
+            connection, home, kept, class_id, known, actor=actor, split=split, chosen=chosen
+        )
     standing, revision = Standing.of(row), row.revision
     conflict = class_id != row.class_id and not _given_before(connection, kept.id, class_id)
     if conflict and on_conflict == "new-label":
@@ -185,6 +180,7 @@ def _insert(
     *,
     actor: str,
     split: Split | None,
+    chosen: bool,
 ) -> Added:
     now = time.time()
     found = duplicates.near(connection, kept.likeness)
@@ -192,7 +188,8 @@ def _insert(
     if joined:
         group, split = joined.group, joined.split
     else:
-        group, split = kept.id, _open_group(connection, home, kept.id, split, now)
+        group = kept.id
+        split = _open_group(connection, home, group, split, now, chosen=chosen)
     standing = Standing(class_id=class_id, state=State.ACTIVE)
     written = connection.execute(
         samples.insert().values(
@@ -232,11 +229,17 @@ def _insert(
 
 
 def _open_group(
-    connection: Connection, home: Home, group: str, given: Split | None, now: float
+    connection: Connection,
+    home: Home,
+    group: str,
+    given: Split | None,
+    now: float,
+    *,
+    chosen: bool,
 ) -> Split:
     """Open a group, and say once for all in which split it is."""
     shares, seed = fixed_split(connection, home)
-    split = given or splits.assign(group, seed=seed, shares=shares)
+    split = given or splits.assign(group, seed=seed, shares=shares, chosen=chosen)
     connection.execute(
         split_ledger.insert().values(
             group_id=group, split=split, why="given" if given else "hash", at=now

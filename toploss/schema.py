@@ -414,7 +414,7 @@ captures = Table(
     Index("captures_by_until", "until"),
 )
 
-# Append-only while the capture is there: what callers said of it; the last word stands.
+# What callers said of a capture while it is there: the last word stands; see `feedback.MOST`.
 capture_claims = Table(
     "capture_claims",
     metadata,

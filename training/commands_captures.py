@@ -68,5 +68,9 @@ def prune(
     from toploss import captures as stored
     from toploss.home import Home
 
-    removed = stored.expire(Home.open(), all_of_them=all_of_them)
+    home = Home.open()
+    try:
+        removed = stored.expire(home, all_of_them=all_of_them)
+    finally:
+        stored.tidy(home, older_s=0.0 if all_of_them else stored.BROKEN_OFF_S)
     return Answer({"captures": removed}, f"{removed} captures deleted")

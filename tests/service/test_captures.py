@@ -16,7 +16,7 @@ from service.capture import PLACES, Capture
 from tests.service.conftest import House, is_problem, picture, plain, serve
 from toploss import captures, keys
 from toploss.captures import DAY_S, Shot, Why
-from toploss.errors import Broken
+from toploss.errors import Broken, Overloaded
 from toploss.ids import new_id
 from toploss.keys import Role
 
@@ -213,6 +213,30 @@ def test_the_day_has_a_cap(keeping: House) -> None:
     assert 0 < int(said.headers["retry-after"]) <= DAY_S
     assert listed(keeping)["total"] == 12
     assert predicted(keeping, 30)
+
+
+def test_no_work_is_done_on_feedback_that_has_no_place(
+    keeping: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say_with(seed: int) -> Any:
+        files = {"image": picture(seed)}
+        return keeping.client.post("/v1/feedback", data={"label": "red"}, files=files)
+
+    worked: list[Any] = []
+    monkeypatch.setattr("toploss.preprocess.verify", lambda *sent: worked.append(sent))
+
+    async def no_place(*_: Any) -> None:
+        raise Overloaded("all places are taken")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(keeping.desk.cache, "ask", no_place)
+        is_problem(say_with(20), 503)
+        assert listed(keeping)["total"] == 0
+        for seed in range(6):
+            shot = Shot(id=new_id(), data=picture(seed), why=Why.FEEDBACK)
+            captures.keep(keeping.home, shot)
+        is_problem(say_with(20), 429)
+    assert worked == []
 
 
 def test_claimed_ones_first_in_pages_and_by_state(keeping: House) -> None:

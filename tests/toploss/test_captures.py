@@ -10,9 +10,12 @@ from sqlalchemy import func, select, text
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import captures, classes, feedback, labelling, samples, snapshots, trail
+from toploss import blind, captures, classes, feedback, labelling, samples, snapshots, trail
+from toploss.blind import Queue
+from toploss.blobs import image_path, sha256
 from toploss.captures import DAY_S, Shot, Why
-from toploss.errors import BadInput, CapReached, NotFound, NotKept, Stale, UnknownLabel
+from toploss.database import one_at_a_time
+from toploss.errors import BadInput, Broken, CapReached, NotFound, NotKept, Stale, UnknownLabel
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.schema import capture_claims
@@ -157,6 +160,32 @@ def test_what_cannot_be_claimed(home: Home) -> None:
     assert number_of(home, capture_claims) == 0
 
 
+def test_of_what_one_caller_says_of_an_image_little_is_kept_and_the_last_word(home: Home) -> None:
+    one, two = kept(home, 1), kept(home, 2)
+    feedback.claim(home, "dog", actor="till", capture_id=one)
+    feedback.claim(home, "dog", actor="till", capture_id=two)
+    for number in range(feedback.MOST + 3):
+        feedback.claim(home, ("cat", "dog")[number % 2], actor="shop", capture_id=one)
+
+    assert number_of(home, capture_claims) == feedback.MOST + 2
+    claimed = captures.show(home, one)["claimed"]
+    assert (claimed["label"], claimed["by"]) == ("cat", "shop")
+    assert captures.show(home, two)["claimed"]["by"] == "till"
+
+
+def test_a_claim_that_meets_an_erasure_says_that_the_image_is_not_there(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture_id = kept(home, 1)
+    with home.db.read() as connection:
+        row = captures.find(connection, capture_id)
+    captures.erase(home, capture_id)
+    monkeypatch.setattr(feedback, "_meant", lambda *_: row)  # it was read just before
+
+    with pytest.raises(NotKept):
+        feedback.claim(home, "cat", actor="shop", capture_id=capture_id)
+
+
 def test_a_claim_on_a_sample_is_a_conflict_and_the_sample_keeps_its_label(home: Home) -> None:
     sample = given.sample(home, 2, "cat")
 
@@ -208,6 +237,26 @@ def test_a_reviewer_makes_a_sample_of_it_and_the_same_again_changes_nothing(home
     # Later, somebody else says otherwise: a conflict of the sample, like any other.
     assert feedback.claim(home, "dog", actor="shop", capture_id=capture_id).state == "labelled"
     assert trail.of(home, made["id"])[-1]["action"] == "conflict"
+
+
+def test_only_what_came_by_chance_opens_a_group_of_test_and_waits_there_unconfirmed(
+    open_home: Any,
+) -> None:
+    home = open_home(split="1/0/99", holdout_slice=1.0)
+    classes.add(home, "cat", actor="importer")
+    made = {
+        why: labelling.label(home, kept(home, seed, why), "cat", actor="ann")
+        for seed, why in enumerate(Why)
+    }
+
+    assert {why: one["split"] for why, one in made.items()} == {
+        **dict.fromkeys(Why, "train"),
+        Why.RANDOM: "test",
+    }
+    actions = {why: trail.of(home, one["id"])[-1]["action"] for why, one in made.items()}
+    assert actions == {**dict.fromkeys(Why, "confirm"), Why.RANDOM: "add"}
+    (asked,) = blind.listed(home, Queue.HOLDOUT, reviewer="bob", limit=9).items
+    assert asked.id == made[Why.RANDOM]["id"]
 
 
 def test_what_was_decided_otherwise_is_stale(home: Home) -> None:
@@ -317,6 +366,17 @@ def test_after_its_days_it_is_gone_also_where_nobody_swept(
     kept(home, 0)  # it may come again
 
 
+def test_what_is_over_stands_in_no_newcomers_way(
+    open_home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = open_home()
+    first = kept(home, 1)
+    in_days(monkeypatch, 31)  # and nobody swept
+    second = kept(home, 1)
+    assert listed(home, "all") == [second]
+    assert not home.blobs.exists(captures.path(first))
+
+
 def test_everything_that_is_no_sample_goes_when_asked(home: Home) -> None:
     waiting, labelled = kept(home, 1), kept(home, 2)
     made = labelling.label(home, labelled, "cat", actor="ann")
@@ -361,6 +421,109 @@ def test_whatever_fails_in_between_leaves_no_image_for_ever(
     assert not home.blobs.exists(captures.path(lost.id))
     assert not home.blobs.exists(captures.path(labelled))
     assert captures.show(home, labelled)["state"] == "labelled"
+
+
+def test_what_was_labelled_just_now_is_not_swept(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture_id, let_go = kept(home, 1), captures._let_go
+
+    def late(*args: Any) -> bool:
+        monkeypatch.setattr(captures, "clear", lambda *_: None)  # it has not come so far
+        labelling.label(home, capture_id, "cat", actor="ann")
+        return let_go(*args)
+
+    monkeypatch.setattr(captures, "_let_go", late)
+
+    assert captures.expire(home, all_of_them=True) == 0
+    assert captures.show(home, capture_id)["state"] == "labelled"
+
+
+def test_an_image_that_cannot_be_deleted_holds_up_no_other_and_is_shown_to_nobody(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [kept(home, seed) for seed in range(3)]
+    delete = home.blobs.delete
+
+    def stuck(paths: list[str]) -> None:
+        if captures.path(ids[0]) in paths:
+            raise Broken("it is read-only")
+        delete(paths)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(home.blobs, "delete", stuck)
+        with pytest.raises(Broken, match=f"of 3 captures 2 were deleted; {ids[0]}: it is read"):
+            captures.expire(home, all_of_them=True)
+
+    assert listed(home, "all") == []
+    assert number_of(home, table) == 1
+    assert captures.expire(home) == 1
+    assert not home.blobs.exists(captures.path(ids[0]))
+
+
+def test_no_lock_is_held_while_the_storage_works(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def label_another() -> None:
+        with home.db.write() as connection:
+            one_at_a_time(connection)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def others_write(name: str) -> Any:
+            work = getattr(home.blobs, name)
+
+            def worked(*args: Any, **more: Any) -> Any:
+                pool.submit(label_another).result(timeout=5)
+                return work(*args, **more)
+
+            return worked
+
+        one, two = kept(home, 1), kept(home, 2)
+        for name in ("put", "delete"):
+            monkeypatch.setattr(home.blobs, name, others_write(name))
+        labelling.label(home, one, "cat", actor="ann")
+        captures.erase(home, two)
+        captures.erase(home, one)
+
+
+def test_what_became_no_sample_leaves_no_image_among_them(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture_id = kept(home, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(samples, "record", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            labelling.label(home, capture_id, "cat", actor="ann")
+    assert not home.blobs.exists(image_path(sha256(picture(1))))
+
+    given.sample(home, 1, "dog")  # now they are a sample's
+    with monkeypatch.context() as patched:
+        patched.setattr(samples, "record", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            labelling.label(home, capture_id, "cat", actor="ann")
+    assert home.blobs.exists(image_path(sha256(picture(1))))
+
+
+def test_half_an_image_that_a_kill_left_goes_after_an_hour(
+    open_home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = open_home()
+    captures.tidy(home)  # there is no such folder yet
+    capture_id = kept(home, 1)
+    half = f"{captures.path(capture_id)}.{new_id()}.part"
+    home.blobs.local(half).write_bytes(b"half")
+
+    captures.tidy(home)
+    assert home.blobs.exists(half)
+    in_days(monkeypatch, 1.1 / 24)
+    captures.tidy(home)
+    assert not home.blobs.exists(half)
+    assert home.blobs.exists(captures.path(capture_id))
+    home.blobs.local(half).write_bytes(b"half")
+    monkeypatch.undo()
+    captures.tidy(home, older_s=0.0)
+    assert not home.blobs.exists(half)
 
 
 def test_an_image_whose_keeping_was_broken_off_is_kept_the_next_time(
