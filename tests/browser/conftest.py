@@ -26,7 +26,8 @@ __all__ = ["export"]  # pytest finds the fixture here
 WIDTHS = {"phone": 390, "tablet": 820, "wide": 1440}
 
 
-@pytest.fixture(scope="session")
+# Not longer: an event loop of its own runs in this thread as long as it is open.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:

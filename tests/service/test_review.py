@@ -99,7 +99,7 @@ def test_a_wrong_question(house: House, query: str, status: int) -> None:
 
 def test_without_a_model_the_list_is_empty_and_says_so(empty: House) -> None:
     answer = empty.client.get("/v1/top-losses").json()
-    assert answer == {"items": [], "next_cursor": None, "total": 0, "model": None}
+    assert answer == {"items": [], "next_cursor": None, "total": 0, "model": None, "note": None}
 
 
 @pytest.mark.parametrize("action", ["confirm", "exclude", "skip", "relabel"])
