@@ -37,8 +37,8 @@ export class Grid {
 
   async load(filters) {
     this.filters = filters;
-    Object.assign(this, { focus: 0 });
     this.#items = [];
+    this.#anchor = 0;
     this.#cursor = null;
     this.#selected.clear();
     $("tiles").replaceChildren();
