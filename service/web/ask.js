@@ -19,11 +19,16 @@ export async function ask(path, options = {}) {
   } catch {
     throw new Problem({ status: 0, detail: "the service does not answer; is it running? Try again" });
   }
-  const body = await answer.json().catch(() => ({ status: answer.status }));
+  const body = await answer.json().catch(() => (answer.ok ? null : { status: answer.status }));
+  if (body === null) throw new Problem({ status: 0, detail: "the answer broke off, or is somebody else's" });
   if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
   if (!answer.ok) throw new Problem(body, Number(answer.headers.get("Retry-After")) || 0);
   return body;
 }
+
+// What tells a request from every other. (crypto.randomUUID is missing where a page is not secure.)
+export const freshKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 export const post = (path, body, headers = {}) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body) });

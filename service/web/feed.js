@@ -16,6 +16,7 @@ export class Feed {
   #cursor = null;
   #more = true;
   #reading = null;
+  #list = 0; // grows with every other list
   #pictures = new Map(); // path → an image that is loaded, or loads
 
   // decided(id): whether it was decided here, and the service may not know yet.
@@ -29,9 +30,12 @@ export class Feed {
 
   // Read the list from its top. `select`: the sample to look at, wherever it is.
   async load(filters, select = null) {
+    const list = (this.#list += 1);
     this.filters = filters;
+    this.#reading = null;
     const query = new URLSearchParams({ ...filters, limit: 1 });
     const [page, head] = await Promise.all([this.#page(null), ask(`/v1/top-losses?${query}`)]);
+    if (list !== this.#list) return; // another was asked for meanwhile
     Object.assign(this, { items: [], at: 0, total: head.total, model: head.model, note: head.note });
     this.#take(page);
     const found = this.items.findIndex((item) => item.id === select);
@@ -40,6 +44,15 @@ export class Feed {
       const item = await sample(select).catch(() => null);
       if (item && item.state !== "excluded" && !this.decided(select)) this.items.unshift(item);
     }
+    this.changed();
+  }
+
+  // Look at these and no others: what is still being read of a list is for nobody.
+  replace(items, total) {
+    this.#list += 1;
+    this.#reading = this.#cursor = null;
+    this.#more = false;
+    Object.assign(this, { items, total, at: 0, filters: {} });
     this.changed();
   }
 
@@ -81,13 +94,15 @@ export class Feed {
   }
 
   more() {
+    const list = this.#list;
     this.#reading ??= this.#page(this.#cursor)
       .then((page) => {
+        if (list !== this.#list) return;
         this.#take(page);
         this.changed();
       })
       .catch(() => null) // asked again at the next step
-      .finally(() => (this.#reading = null));
+      .finally(() => list === this.#list && (this.#reading = null));
     return this.#reading;
   }
 

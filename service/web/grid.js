@@ -1,7 +1,7 @@
 // Many samples at once: what is alike is judged side by side. Only what was selected by hand is
 // decided. After the ARIA pattern of a listbox: arrows move, Space selects, Shift takes the range.
 
-import { ask, post } from "./ask.js";
+import { ask, freshKey, post } from "./ask.js";
 import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
 
 const PAGE = 60;
@@ -127,7 +127,7 @@ export class Grid {
       sample: item.id, action, revision: item.revision, ...(item.rank && { rank: item.rank }), ...(label && { label: label(item) }),
     }));
     if (!spoken.length) return say("The selected samples have that label already.");
-    const key = crypto.randomUUID();
+    const key = freshKey();
     try {
       const answers = await again(() =>
         post("/v1/decisions/bulk", { decisions: spoken, order: this.filters.order ?? "loss" }, { "Idempotency-Key": key }),

@@ -2,9 +2,10 @@
 // one after the other, until the service has answered. Each carries an Idempotency-Key, so that what
 // is sent twice is recorded once.
 
-import { Problem, ask, post } from "./ask.js";
+import { Problem, ask, freshKey, post } from "./ask.js";
 
-const PREFIX = "toploss.out.";
+const WHO = document.querySelector('meta[name="reviewer"]').content;
+const PREFIX = `toploss.out.${WHO}.`; // nobody sends what another has decided
 const PATIENCE_S = [0.3, 1, 2, 4, 8]; // between tries
 
 export class Outbox {
@@ -47,7 +48,7 @@ export class Outbox {
   }
 
   #put(entry) {
-    const whole = { ...entry, key: crypto.randomUUID(), at: Date.now() + this.#waiting.length / 1000 };
+    const whole = { ...entry, key: freshKey(), at: Date.now() + this.#waiting.length / 1000 };
     keep(whole);
     this.#waiting.push(whole);
     this.#tell();
@@ -101,14 +102,17 @@ export class Outbox {
   }
 }
 
-const mayHeal = ({ status }) => status === 0 || status === 401 || status === 429 || status >= 500;
+// 403: the session is another one than the page's; a reload heals it, and the entry outlives that.
+const mayHeal = ({ status }) => [0, 401, 403, 408, 429].includes(status) || status >= 500;
 
-function transmitted(entry) {
+async function transmitted(entry) {
   if (entry.kind === "undo") {
     if (!entry.id) throw new Problem({ status: 404, detail: "what should be undone was not recorded" });
     return ask(`/v1/decisions/${entry.id}`, { method: "DELETE" });
   }
-  return post("/v1/decisions", entry.body, { "Idempotency-Key": entry.key });
+  const answer = await post("/v1/decisions", entry.body, { "Idempotency-Key": entry.key });
+  if (!answer.id) throw new Problem({ status: 0, detail: "the answer is none of the service's" });
+  return answer;
 }
 
 function keep(entry) {
@@ -119,11 +123,20 @@ function keep(entry) {
   }
 }
 
+function readable(name) {
+  try {
+    return JSON.parse(localStorage.getItem(name));
+  } catch {
+    return null; // one that is broken spoils no other
+  }
+}
+
 function kept() {
   try {
     return Object.keys(localStorage)
       .filter((name) => name.startsWith(PREFIX))
-      .map((name) => JSON.parse(localStorage.getItem(name)))
+      .map(readable)
+      .filter(Boolean)
       .sort((one, other) => one.at - other.at);
   } catch {
     return [];

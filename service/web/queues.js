@@ -1,7 +1,7 @@
 // The other queues: captured images, and those that are judged blind. One at a time, each answered
 // before the next is shown.
 
-import { ask, post } from "./ask.js";
+import { ask, freshKey, post } from "./ask.js";
 
 const PAGE = 20;
 
@@ -51,7 +51,7 @@ export function answer(queue, item, action, label) {
 }
 
 function asShown(queue, item) {
-  const shown = { ...item, queue, key: crypto.randomUUID(), blind: BLIND.includes(queue) };
+  const shown = { ...item, queue, key: freshKey(), blind: BLIND.includes(queue) };
   if (queue === "captures") {
     shown.label = item.claimed?.label ?? item.prediction.label;
     shown.predicted = item.prediction?.label ?? shown.label;

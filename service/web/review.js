@@ -87,9 +87,9 @@ async function reload(select = feed.current?.id) {
 }
 
 async function readQueue() {
-  const page = await queues.read(queue);
-  Object.assign(feed, { items: page.items, at: 0, total: page.total, filters: {} });
-  show();
+  const wanted = queue;
+  const page = await queues.read(wanted);
+  if (wanted === queue) feed.replace(page.items, page.total);
 }
 
 async function countPairs() {
@@ -133,7 +133,8 @@ function unseen(action) {
 
 function decide(action, label = null) {
   const item = feed.current;
-  if (!item || grid || unseen(action)) return;
+  // Not while another list or queue is on its way: what is on the stage is none of it.
+  if (!item || grid || item !== shown || (item.queue ?? "top") !== queue || unseen(action)) return;
   if (queue !== "top") return void answerQueue(item, action, label);
   if (action === "relabel" && label === item.label) [action, label] = ["confirm", null];
   const seconds = Math.min(LONGEST_S, (performance.now() - since) / 1000);
@@ -157,8 +158,8 @@ async function answerQueue(item, action, label) {
   if (answering || (item.blind && action === "confirm")) return;
   answering = true;
   try {
-    const answer = await queues.answer(queue, item, action, label);
-    if (["holdout", "disagreements"].includes(queue)) done.push({ id: answer.id, sample: item.id, text: "judged" });
+    await queues.answer(queue, item, action, label);
+    if (feed.current !== item) return; // another queue is looked at by now
     feed.drop();
     say(`Sample ${item.id.slice(0, 8)}: recorded.`);
     if (feed.items.length === 0) await readQueue();
@@ -191,6 +192,7 @@ async function returned(entry) {
 function bringBack(item) {
   if (!item) return;
   gone.delete(item.id);
+  if (queue !== "top") return; // nothing with its label among what is judged blind
   if (feed.total !== null) feed.total += 1;
   feed.put(item);
 }
@@ -203,6 +205,10 @@ function conflict(entry, problem) {
   $("present-look").onclick = async () => {
     $("present").hidden = true;
     gone.delete(now.id);
+    if (queue !== "top") {
+      queue = "top";
+      return void reload(now.id).catch(complain);
+    }
     const item = await sample(now.id).catch(complain);
     if (item) feed.put(item);
   };
@@ -293,7 +299,7 @@ function enable() {
   for (const id of ["keep", "exclude", "skip"]) $(id).disabled = !item;
   $("suggest").disabled = !item || item.blind || agrees(item);
   $("heat").disabled = $("near").disabled = !item || item.blind || queue === "captures";
-  const final = ["captures", "second", "again"].includes(queue); // what was said there stays said
+  const final = queue !== "top"; // what was said there stays said, and nothing else is undone from there
   $("undo").disabled = $("undo-empty").disabled = final || done.length === 0;
   $("undo-empty").hidden = final || done.length === 0;
 }
@@ -394,7 +400,7 @@ async function loadClasses() {
 async function loadDone() {
   const events = (await ask("/v1/decisions?limit=100")).items;
   const undone = new Set(events.map((event) => event.undoes));
-  const mine = events.filter((event) => event.actor === WHO && event.action !== "undo" && !undone.has(event.id));
+  const mine = events.filter((event) => event.actor === WHO && !event.evidence?.blind && event.action !== "undo" && !undone.has(event.id));
   const waiting = outbox.entries.filter(({ kind }) => kind === "decide");
   done = mine.map((event) => ({ id: event.id, sample: event.sample, text: event.action })).reverse();
   done.push(...waiting.map(({ key, body, text }) => ({ key, sample: body.sample, text })));

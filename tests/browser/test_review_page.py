@@ -429,3 +429,4 @@ def test_the_holdout_is_judged_blind(context: BrowserContext, site: Site) -> Non
     expect(page.locator("#message")).to_contain_text("recorded")
     assert len(said(site.home)) == before + 1
     assert said(site.home)[-1]["label"] == "blue"
+    assert "predicted" not in page.locator("#strip").inner_html()  # nothing of the other list
