@@ -141,8 +141,9 @@ function decide(action, label = null) {
   const body = { sample: item.id, action, revision: item.revision, seconds: Math.round(seconds * 10) / 10 };
   if (item.rank) body.rank = item.rank;
   if (label !== null) body.label = label;
-  const { state, ...list } = feed.filters;
-  if (Object.keys(list).length) body.list = list;
+  // The order is for the trail. Which samples were listed is not told: what follows is here already,
+  // and a class that is renamed meanwhile must refuse no decision.
+  if (feed.filters.order) body.list = { order: feed.filters.order };
   const text = SAID[action](item, label);
   gone.add(item.id);
   const key = outbox.decide(body, text);
