@@ -298,5 +298,14 @@ def house(
         yield made
 
 
+@pytest.fixture
+def drifting(house: House) -> House:
+    """`house`, with a version that knows what its snapshot looked like."""
+    from tests.service.drifting import watched  # late: it needs this module
+
+    house.promote(house.publish(more=watched))
+    return house
+
+
 def square(data: bytes, home: Home) -> Any:
     return decode(data, SIZE, home.limits)[np.newaxis]

@@ -6,7 +6,7 @@ import pytest
 
 from service import chart
 from tests.service.conftest import House, is_problem, plain
-from tests.service.test_traffic import answered, drifting  # noqa: F401  # a fixture
+from tests.service.drifting import answered
 from toploss import drift
 from toploss.drift import Kind
 
@@ -26,7 +26,7 @@ def words(tree: ElementTree.Element) -> str:
     return " | ".join(filter(None, tree.itertext()))
 
 
-def test_few_answers(drifting: House) -> None:  # noqa: F811
+def test_few_answers(drifting: House) -> None:
     drifting.client.post("/predict", files={"image": plain("red")})
     drifting.desk.traffic.note()
 
@@ -41,7 +41,7 @@ def test_few_answers(drifting: House) -> None:  # noqa: F811
     assert "1 answers, of 200 that it takes" in words(plot(drifting))
 
 
-def test_a_shift_in_numbers_and_as_a_picture(drifting: House) -> None:  # noqa: F811
+def test_a_shift_in_numbers_and_as_a_picture(drifting: House) -> None:
     answered(drifting, "red", 300)
     drifting.desk.traffic.note()
     drifting.desk.traffic.look()
@@ -65,7 +65,7 @@ def test_a_shift_in_numbers_and_as_a_picture(drifting: House) -> None:  # noqa: 
     assert len(tree.findall(f".//{SVG}line")) == 4
 
 
-def test_it_stands_on_the_data_s_page(drifting: House) -> None:  # noqa: F811
+def test_it_stands_on_the_data_s_page(drifting: House) -> None:
     assert "too few" in drifting.client.get("/data").text
     assert "/v1/drift/plot" not in drifting.client.get("/data").text
     answered(drifting, "red", 300)
@@ -78,7 +78,7 @@ def test_it_stands_on_the_data_s_page(drifting: House) -> None:  # noqa: F811
     assert '<img src="/v1/drift/plot"' in page
 
 
-def test_a_class_may_have_any_name(drifting: House) -> None:  # noqa: F811
+def test_a_class_may_have_any_name(drifting: House) -> None:
     answered(drifting, "red", 300)
     drifting.desk.traffic.note()
     found = drift.look(drifting.home)

@@ -1,51 +1,20 @@
 """What is answered is counted, and a shift of it told: in the metrics, the log and on record."""
 
-import json
 import math
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from prometheus_client import REGISTRY
-from safetensors.numpy import save_file
 from sqlalchemy import select
 
 from service.traffic import MOST_WAITING, Traffic
-from tests.service.conftest import LABELS, SIZE, House, picture, plain
-from toploss import alarms, drift, novelty, traffic, traits
+from tests.service.conftest import LABELS, House, picture, plain
+from tests.service.drifting import answered
+from toploss import alarms, drift, traffic
 from toploss.answers import Answer, Guess
-from toploss.artifact import FEATURES, TRAITS, Loaded
-from toploss.drift import Reference
-from toploss.engine import OnnxEngine, softmax
-from toploss.preprocess import Preprocessing
 from toploss.schema import drift_alarms
-
-
-def watched(folder: Path) -> dict[str, Any]:
-    """A bank and traits, of 60 pictures of noise around each of the three colours."""
-    rng = np.random.default_rng(0)
-    colours = np.repeat(np.array([[40, 40, 220], [40, 220, 40], [220, 40, 40]]), 60, axis=0)
-    noise = rng.normal(0, 20, (180, 3, 1, 1)) + rng.normal(0, 20, (180, 3, SIZE, SIZE))
-    images = (colours[:, :, None, None] + noise).clip(0, 255).astype(np.uint8)
-    how = {"preprocessing": Preprocessing(size=SIZE).as_json()}
-    outputs = OnnxEngine(Loaded(folder=folder, manifest=how), threads=1).outputs(images)
-    ids = [f"{n:064x}" for n in range(90)]
-    bank = novelty.bank(outputs.features[::2], np.zeros(90, np.int32), ids, ids)
-    save_file(bank.as_arrays(), folder / FEATURES)
-    shares = softmax(outputs.logits[1::2])
-    found, bins = traits.learn(bank, outputs.features[1::2], shares.max(axis=1))
-    save_file(found.as_arrays(), folder / TRAITS)
-    reference = Reference.of(shares.argmax(axis=1), len(LABELS), bins, found)
-    return {"novelty": {"threshold": 0.5}, "drift": json.loads(json.dumps(reference.as_json()))}
-
-
-@pytest.fixture
-def drifting(house: House) -> House:
-    house.promote(house.publish(more=watched))
-    return house
 
 
 def metric(name: str, kind: str) -> float | None:
@@ -57,17 +26,6 @@ def counted(house: House) -> traffic.Seen:
     version = house.client.get("/v1/model").json()["version"]
     with house.home.db.read() as connection:
         return traffic.seen(connection, version, hours=1)
-
-
-def answered(house: House, label: str, times: int) -> None:
-    """As if so many images had been, far from what was learned."""
-    serving = house.desk.swap.now()
-    bins = bytes([9] + [0] * (len(serving.reader.traits.names) - 1))
-    guess = Guess(label=label, confidence=0.5)
-    for _ in range(times):
-        house.desk.traffic.count(
-            serving, Answer(guesses=(guess,), novelty=1.0, uncertain=True, traits=bins)
-        )
 
 
 def test_every_answer_is_counted_and_nothing_else(drifting: House) -> None:

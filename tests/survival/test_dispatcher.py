@@ -1,5 +1,7 @@
 """`kill -9` of dispatchers: the run goes on."""
 
+# B023: what is waited for is asked before the loop goes on.
+
 from collections.abc import Callable
 
 from tests.survival.place import (

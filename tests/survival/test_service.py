@@ -1,5 +1,7 @@
 """`kill -9` of the service: what was acknowledged is there, once."""
 
+# B023: what is waited for is asked before the loop goes on.
+
 import hashlib
 import itertools
 import signal

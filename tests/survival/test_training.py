@@ -1,5 +1,7 @@
 """`kill -9` of trainings at bad moments: nothing is half."""
 
+# B023: what is waited for is asked before the loop goes on.
+
 import signal
 from collections.abc import Callable
 
