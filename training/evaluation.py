@@ -13,6 +13,7 @@ from toploss.preprocess import Preprocessing, normalise
 from toploss.snapshots import Row
 from training.data import Pictures
 from training.memory import in_portions
+from training.precision import exact
 
 BATCH = 32
 
@@ -26,7 +27,7 @@ def reference(network: Network, preprocessing: Preprocessing, device: str) -> Mo
 
     def probabilities(images: npt.NDArray[np.uint8]) -> Probabilities:
         batch = torch.from_numpy(normalise(images, preprocessing)).to(device)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact():
             return softmax(network(batch).float().cpu().numpy())
 
     return probabilities

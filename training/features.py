@@ -13,6 +13,7 @@ from toploss.preprocess import normalise
 from toploss.snapshots import Row
 from training.data import Material, Pictures, loader_type
 from training.memory import in_portions
+from training.precision import exact
 
 BATCH = 32  # larger ones are no faster on a CPU, and touch more memory
 CACHE_BYTES = 2**30  # what a training may keep of features; more is not cached
@@ -50,7 +51,7 @@ def pooled(
 
     def fill(start: int, stop: int) -> None:
         images = normalise(pictures.stack(rows[start:stop]), pictures.how)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact():
             made = pool(network.body(torch.from_numpy(images).to(device)))
         found[start:stop] = made.float().cpu().numpy()
         done(stop / len(rows))

@@ -6,7 +6,6 @@ Importing this imports fastai, which takes seconds: import it late.
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fastai.vision.all import (
 from torch import Tensor, nn
 
 from toploss.errors import BadInput
+from training import precision
 from training.memory import exhausted, release
 
 log = logging.getLogger("toploss.run")
@@ -84,7 +84,7 @@ class Parted(Learner):  # type: ignore[misc]  # fastai is untyped
         for some, theirs in zip(
             images.tensor_split(number), truth.tensor_split(number), strict=True
         ):
-            with _precision(images.device):
+            with precision.learning(images.device):
                 made = self.network(some)
             loss = self.loss_func(made.float(), theirs) * (len(some) / len(images))
             if self.training:
@@ -208,13 +208,6 @@ class Sweeping(Calling):
 
     def after_batch(self) -> None:
         self._call(self._heard, min(1.0, self.train_iter / self._steps))
-
-
-def _precision(device: torch.device) -> Any:
-    """Half precision where the hardware has it; bfloat16, which needs no scaling of losses."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
 
 
 def _silent(*_: Any) -> None:

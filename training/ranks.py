@@ -75,13 +75,23 @@ ALONE = Ranks()
 
 
 def join(device: str) -> Ranks:
-    """Meet the other processes, if torchrun started this one among several."""
+    """Meet the other processes, if torchrun started this one among several.
+
+    Raises:
+        BadInput: there are more processes on this machine than GPUs.
+    """
     if not dist.is_torchelastic_launched():
         return ALONE
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
         if device == "cuda":
-            torch.cuda.set_device(dist.get_node_local_rank())
+            number, there = dist.get_node_local_rank(), torch.cuda.device_count()
+            if number >= there:
+                raise BadInput(
+                    f"{number + 1} processes or more share {there} GPUs; start torchrun with "
+                    f"--nproc-per-node {there}, or set TOPLOSS_DEVICE=cpu"
+                )
+            torch.cuda.set_device(number)
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return Ranks(rank=dist.get_rank(), world=dist.get_world_size())
 
 

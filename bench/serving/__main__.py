@@ -12,8 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.common import main
 from bench.serving import material, servers
+from bench.serving.gpu import gpu
 from bench.serving.load import load
 from bench.serving.overload import overload
 from bench.serving.shadows import shadows
@@ -27,8 +30,10 @@ TURN_S = 6  # seconds of one turn: what is under way at its end counts for nothi
 
 def measure(quick: bool, only: str) -> dict[str, Any]:
     figures: dict[str, Any] = {}
+    if only == "gpu" and not torch.cuda.is_available():
+        return {"gpu": "left out: PyTorch sees no CUDA device"}
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
-        for arch, size in SUBJECTS[:1] if quick else SUBJECTS:
+        for arch, size in SUBJECTS[:1] if quick or only == "gpu" else SUBJECTS:
             folder = Path(scratch) / arch
             subject = material.Subject.make(folder, arch, size)
             rounds = 3 if quick else ROUNDS
@@ -43,6 +48,8 @@ def measure(quick: bool, only: str) -> dict[str, Any]:
                 found |= swaps(subject, *((4, 10) if quick else (20, 30)))
             if "shadow".startswith(only) and arch == SUBJECTS[0][0]:
                 found |= shadows(subject, *((1, 20) if quick else (6, 30)))
+            if torch.cuda.is_available() and "gpu".startswith(only) and arch == SUBJECTS[0][0]:
+                found |= gpu(subject, *((1, 3) if quick else (3, TURN_S)))
             figures |= found if arch == SUBJECTS[0][0] else {arch: found}
     return figures
 
@@ -139,6 +146,6 @@ def _spread(values: list[float]) -> list[float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--only", default="", help="limit, peers, overload, swaps or shadow")
+    parser.add_argument("--only", default="", help="limit, peers, overload, swaps, shadow or gpu")
     known, sys.argv[1:] = parser.parse_known_args()
     main("serving", lambda quick: measure(quick, known.only), "three rounds, ResNet-34 alone")

@@ -24,7 +24,9 @@ PEERS = ("with_fastapi", "with_litserve", "with_bentoml")
 
 @contextmanager
 def ours(home: Path, logs: Path, *, until: str = "/readyz", **settings: str) -> Iterator[str]:
-    """Our server on this home, once it answers `until`; its address."""
+    """Our server on this home, once it answers `until`; its address. On the CPU, if no setting says
+    otherwise."""
+    settings = {"device": "cpu", **settings}
     said = {f"TOPLOSS_{key.upper()}": value for key, value in settings.items()}
     port = free_port()
     command = [_beside("bentoml"), "serve", "service:Toploss", "--port", str(port)]

@@ -188,7 +188,12 @@ def test_a_real_limit_on_allocations(learned_home: Callable[..., Home]) -> None:
     options = {**QUICK, "size": 160, "batch_size": 48, "epochs_head": 1}
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, json.dumps(options), "300"],
-        env=os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "2"},
+        env=os.environ
+        | {
+            "TOPLOSS_HOME": str(home.settings.home),
+            "TOPLOSS_THREADS": "2",
+            "TOPLOSS_DEVICE": "cpu",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -63,7 +63,12 @@ def together(home: Home, *command: str) -> Any:
             *(str(tools / "torchrun"), "--standalone", "--nproc-per-node", "2", "--no-python"),
             *(str(tools / "toploss"), *command, "--json"),
         ],
-        env=os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_THREADS": "1"},
+        env=os.environ
+        | {
+            "TOPLOSS_HOME": str(home.settings.home),
+            "TOPLOSS_THREADS": "1",
+            "TOPLOSS_DEVICE": "cpu",
+        },
         capture_output=True,
         text=True,
         check=False,
