@@ -26,6 +26,7 @@ from toploss.plan import Plan
 from toploss.snapshots import Row
 from toploss.splits import Split
 from training import calibration, features, recipe
+from training.curve import one_thread
 from training.data import Material, Pictures
 from training.features import Features
 from training.follower import Unheard
@@ -226,7 +227,8 @@ def _by_head(known: Features, labels: Labels, features: Features, classes: int) 
     from sklearn.preprocessing import StandardScaler
 
     head = LogisticRegression(C=1 / (L2 * len(known)), max_iter=1000)
-    model = make_pipeline(StandardScaler(), head).fit(known, labels)
+    with one_thread():
+        model = make_pipeline(StandardScaler(), head).fit(known, labels)
     shares = np.zeros((len(features), classes), np.float32)
     shares[:, head.classes_] = model.predict_proba(features)
     logs: Logits = np.log(np.maximum(shares, orders.LOWEST))
