@@ -12,7 +12,7 @@ from service.pages import page
 
 router = APIRouter(tags=["pages"])
 
-Next = Annotated[str, Query(alias="next", max_length=500, description="a path of ours")]
+Next = Annotated[str, Query(alias="next", description="a path of ours")]
 
 
 @router.get("/login", summary="The page to sign in on", response_class=Response)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, func, select
@@ -19,7 +20,6 @@ from toploss.schema import DECIDED, sample_events, samples, scores, tallies
 RECENT = 50  # decisions, in which the share of wrong labels is told
 LOOKED_BACK = 1_000  # events, for the estimate
 ALL_LEFT = 1_000  # up to so many samples, the estimate counts each
-FOUND = (Kind.RELABEL, Kind.EXCLUDE)  # the label was wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +83,7 @@ def _verdicts(connection: Connection) -> list[_Verdict]:
     """The latest of each sample of the list, newest first. What was taken back is none, nor what
     was judged elsewhere: captures, the holdout, imports."""
     event = sample_events.c
-    query = (
-        select(event.id, event.sample_id, event.kind, event.undoes, event.evidence)
-        .where(DECIDED)
-        .order_by(event.seq.desc())
-        .limit(LOOKED_BACK)
-    )
+    query = select(sample_events).where(DECIDED).order_by(event.seq.desc()).limit(LOOKED_BACK)
     undone, met, found = set(), set(), []
     for row in connection.execute(query):
         if row.kind == Kind.UNDO:
@@ -97,8 +92,16 @@ def _verdicts(connection: Connection) -> list[_Verdict]:
             met.add(row.sample_id)
             seen = row.evidence or {}
             if "loss" in seen and "imported" not in seen:
-                found.append(_Verdict(row.kind in FOUND, seen["loss"]))
+                found.append(_Verdict(_was_wrong(row), seen["loss"]))
     return found
+
+
+def _was_wrong(event: Row[Any]) -> bool:
+    """Whether a decision says that the label it found was wrong: the same label given once more
+    does not."""
+    if event.kind == Kind.RELABEL:
+        return bool(event.class_id != event.before["class_id"])
+    return bool(event.kind == Kind.EXCLUDE)
 
 
 def _recent(verdicts: Sequence[_Verdict]) -> Recent:

@@ -19,7 +19,8 @@ export class Feed {
   #list = 0; // grows with every other list
   #pictures = new Map(); // path → an image that is loaded, or loads
 
-  // decided(id): whether it was decided here, and the service may not know yet.
+  // decided(id, listed): whether a sample is left out, since it was decided here; `listed`: of a list
+  // that decided ones are part of.
   constructor(decided, changed) {
     Object.assign(this, { decided, changed });
   }
@@ -42,7 +43,7 @@ export class Feed {
     this.at = Math.max(0, found);
     if (select && found < 0) {
       const item = await sample(select).catch(() => null);
-      if (item && item.state !== "excluded" && !this.decided(select)) this.items.unshift(item);
+      if (item && item.state !== "excluded" && !this.decided(select, filters.state)) this.items.unshift(item);
     }
     this.changed();
   }
@@ -115,7 +116,7 @@ export class Feed {
 
   #take(page) {
     const known = new Set(this.items.map((item) => item.id));
-    this.items.push(...page.items.filter((item) => !known.has(item.id) && !this.decided(item.id)));
+    this.items.push(...page.items.filter((item) => !known.has(item.id) && !this.decided(item.id, this.filters.state)));
     this.#cursor = page.next_cursor;
     this.#more = Boolean(page.next_cursor);
   }

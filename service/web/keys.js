@@ -104,6 +104,12 @@ export class Keys {
       mark.textContent = named(this.#bound[mark.dataset.key]);
       mark.hidden = !this.#on;
     }
+    for (const button of document.querySelectorAll("[aria-keyshortcuts]")) {
+      const { key } = button.querySelector("kbd").dataset;
+      const bound = this.#bound[key];
+      // Spelled as WAI-ARIA has it; nothing while they are off.
+      button.setAttribute("aria-keyshortcuts", this.#on ? (bound === " " ? "Space" : bound) : "");
+    }
     const rows = DEFAULTS.map(([action, , text]) => this.#row(action, text));
     rows.push(element("tr", {}, element("th", { scope: "row", textContent: "Give a label: as the lists number them" }), element("td", { textContent: "0 – 9" })));
     $("keys").replaceChildren(...rows);

@@ -20,7 +20,12 @@ const WHY = {
   feedback: "Sent with a claim",
 };
 
-const list = (queue, limit) => ask(LISTS[queue] + (LISTS[queue].includes("?") ? "&" : "?") + `limit=${limit}`);
+export const known = (queue) => queue === "top" || queue in LISTS;
+
+function list(queue, limit, cursor = null) {
+  const query = new URLSearchParams({ limit, ...(cursor && { cursor }) });
+  return ask(LISTS[queue] + (LISTS[queue].includes("?") ? "&" : "?") + query);
+}
 
 // How many each has; one that the service does not have has none.
 export async function counts() {
@@ -30,9 +35,10 @@ export async function counts() {
   return Object.fromEntries(found);
 }
 
-export async function read(queue) {
-  const page = await list(queue, PAGE);
-  return { items: page.items.map((item) => asShown(queue, item)), total: page.total };
+// `cursor`: of the page before, whose `next` it was; else the queue's beginning.
+export async function read(queue, cursor = null) {
+  const page = await list(queue, PAGE, cursor);
+  return { items: page.items.map((item) => asShown(queue, item)), total: page.total, next: page.next_cursor };
 }
 
 // What a reviewer says of an item; the service's answer.

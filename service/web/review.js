@@ -41,7 +41,10 @@ const outbox = new Outbox({
 });
 for (const { kind, body } of outbox.entries) if (kind === "decide") gone.add(body.sample);
 
-const feed = new Feed((id) => gone.has(id), show);
+// A list of what is pending leaves out what was decided here; of decided ones, only what the service
+// does not know of yet.
+const waits = (id) => outbox.entries.some(({ body }) => body.sample === id);
+const feed = new Feed((id, listed) => (listed ? waits(id) : gone.has(id)), show);
 const evidence = new Evidence();
 const progress = new Progress(() => reload().then(() => say("A new model serves; this is its list."), complain));
 const tiles = new Grid((answers) => {
@@ -71,7 +74,7 @@ function recall() {
   for (const name of FILTERS) if (place.has(name)) $(`filter-${name}`).value = place.get(name);
   $("narrow").open = FILTERS.slice(1).some((name) => place.has(name));
   grid = place.get("view") === "grid";
-  queue = place.get("queue") ?? "top";
+  queue = queues.known(place.get("queue")) ? place.get("queue") : "top";
   return place.get("sample");
 }
 
@@ -86,10 +89,15 @@ async function reload(select = feed.current?.id) {
   else await readQueue();
 }
 
-async function readQueue() {
+let onward = null; // where the queue goes on behind what was read of it
+
+async function readQueue(cursor = null) {
   const wanted = queue;
-  const page = await queues.read(wanted);
-  if (wanted === queue) feed.replace(page.items, page.total);
+  let page = await queues.read(wanted, cursor);
+  if (cursor && page.items.length === 0) page = await queues.read(wanted); // what was skipped comes again
+  if (wanted !== queue) return;
+  onward = page.next;
+  feed.replace(page.items, page.total);
 }
 
 async function countPairs() {
@@ -163,7 +171,7 @@ async function answerQueue(item, action, label) {
     if (feed.current !== item) return; // another queue is looked at by now
     feed.drop();
     say(`Sample ${item.id.slice(0, 8)}: recorded.`);
-    if (feed.items.length === 0) await readQueue();
+    if (feed.items.length === 0) await readQueue(onward);
     show();
   } catch (problem) {
     complain(problem);

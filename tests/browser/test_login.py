@@ -22,3 +22,13 @@ def test_who_has_a_key_comes_in_and_out(context: BrowserContext, bare: Site) -> 
     assert page.inner_text(".sign-out .soft") == "ann"
     page.click(".sign-out button")
     page.wait_for_url("**/login**")  # by the button, or by what the page asked meanwhile
+
+
+def test_a_long_address_waits_behind_the_sign_in(context: BrowserContext, bare: Site) -> None:
+    secret = keys.create(bare.home, "ann", Role.REVIEW)
+    bare.stop()
+    bare.start()
+    page = opened(context, bare, "/review?text=" + "x" * 700, expect="401")
+    page.fill("#key", secret)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/review?text=x*")

@@ -300,6 +300,7 @@ def test_keys_are_shown_given_others_and_switched_off(page: Page, site: Site) ->
     page.reload()
     ready(page)
     assert page.locator("#exclude kbd").inner_text() == "Q"
+    assert page.locator("#exclude").get_attribute("aria-keyshortcuts") == "q"
     assert current(page) != first
     press(page, "?")
     page.uncheck("#keys-on")
@@ -363,6 +364,8 @@ def test_nothing_found_and_nothing_left(page: Page, site: Site) -> None:
     press(page, "Enter")
     saved(page)
     expect(page.locator("#empty")).to_be_visible()
+    page.select_option("#filter-state", "decided")  # where it is found again, without a reload
+    expect(page.locator("#name")).to_have_text("007.png")
     assert len(losses.top(site.home, Filter(state="decided")).items) == 1
 
 
@@ -390,6 +393,25 @@ def test_a_captured_image_becomes_a_sample_by_a_reviewer_s_word(
     press(page, "Enter")  # it is what the claim says
     expect(page.locator("#empty-title")).to_have_text("Nothing waits here")
     assert standing(site.home, kept)["label"] == "red"
+
+
+def test_captures_that_are_skipped_make_way_for_those_behind_them(
+    context: BrowserContext, site: Site
+) -> None:
+    waiting = {captured(site, seed) for seed in range(500, 522)}  # two more than are read at a time
+    page = review(context, site, "?queue=captures")
+    met = set()
+    for _ in waiting:
+        soon(lambda: on_screen(page) not in {*met, "None"})
+        met.add(on_screen(page))
+        press(page, " ")
+    soon(lambda: on_screen(page) in met)  # then from the beginning
+    assert len(met) == len(waiting)
+
+
+def test_a_queue_that_is_none_is_the_list(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, "?queue=foo")
+    expect(page.locator("#queues [aria-pressed=true]")).to_have_attribute("data-queue", "top")
 
 
 def captured(site: Site, seed: int) -> str:

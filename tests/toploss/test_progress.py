@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tests.toploss import given
-from toploss import decisions, progress
+from toploss import decisions, losses, progress
+from toploss.losses import Filter
 from toploss.splits import Split
 
 
@@ -48,6 +49,14 @@ def test_a_second_look_counts_once(listed):
     home, ids = listed
     say(home, ids[0], "relabel", label="dog")
     say(home, ids[0], revision=2)
+    recent = progress.now(home).recent
+    assert (recent.decisions, recent.wrong) == (1, 0)
+
+
+def test_the_same_label_given_once_more_was_not_wrong(listed):
+    home, _ = listed
+    item = losses.top(home, Filter()).items[0]
+    say(home, item.id, "relabel", label=item.label)
     recent = progress.now(home).recent
     assert (recent.decisions, recent.wrong) == (1, 0)
 
