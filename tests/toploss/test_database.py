@@ -186,14 +186,16 @@ def test_a_damaged_database_is_told(database, tmp_path):
         Database(f"sqlite:///{path}").prepare()
 
 
-def test_a_database_that_may_not_be_written_is_told(database, tmp_path):
+def test_a_database_that_may_not_be_written_is_told(database, tmp_path, monkeypatch):
     """Opened read-only, since the rights of files do not bind a test that runs as root."""
+    monkeypatch.chdir(tmp_path)
     sealed = Database(f"sqlite:///file:{tmp_path}/toploss.db?mode=ro&uri=true")
 
     with pytest.raises(Broken, match="readonly"), sealed.write() as connection:
         keep(connection, "a", "1")
 
     sealed.close()
+    assert not (tmp_path / "file:").exists()  # an address of SQLite's is no path
 
 
 @pytest.mark.parametrize(
