@@ -9,6 +9,7 @@ from training import (
     commands_data,
     commands_keys,
     commands_runs,
+    commands_samples,
     commands_trail,
     commands_train,
     commands_versions,
@@ -25,6 +26,7 @@ app = typer.Typer(
 db = typer.Typer(no_args_is_help=True, help="The database.")
 for part in (
     commands_data,
+    commands_samples,
     commands_trail,
     commands_train,
     commands_runs,

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import coloured, picture
 from tests.training.commands import BAD_FILES, RECIPE, SWEPT, Toploss, answer, complaint, folder
 from toploss import models, records, runs
+from toploss.blobs import sha256
 from toploss.home import Home
 from training.cli import app
 
@@ -216,6 +217,7 @@ def test_every_command_answers_in_json_and_nothing_else(
     home = learned_home()
     version, run = models.listed(home)[0].name, records.listed(home)[0]["id"]
     image = folder(tmp_path / "in", red={"new.png": coloured("red", 4_321)}) / "red" / "new.png"
+    sample = sha256(image.read_bytes())
     commands = f"""
         import {tmp_path / "in"}
         dataset show
@@ -247,6 +249,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         retraining resume
         retrain
         dispatch --once
+        samples show {sample}
         captures list --state all
         captures prune --all
         keys create ann --role review
@@ -287,7 +290,18 @@ def test_every_command_answers_in_json_and_nothing_else(
 
 
 GROUPS = {
-    *("dataset", "decisions", "classes", "models", "runs", "retraining", "captures", "keys", "db")
+    *(
+        "dataset",
+        "samples",
+        "decisions",
+        "classes",
+        "models",
+        "runs",
+        "retraining",
+        "captures",
+        "keys",
+        "db",
+    )
 }
 
 
