@@ -1,15 +1,19 @@
 """Commands on runs: asked for, dispatched, looked at, taken up again."""
 
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from training import telling
 from training.edge import FAILED, Answer, command, table, when, write
 
 top = typer.Typer()
 runs = typer.Typer(no_args_is_help=True, help="Trainings: asked for, under way, done.")
 retraining = typer.Typer(no_args_is_help=True, help="The automatic policy.")
+
+WIDEST = 100  # characters of why a run is, in a list; `runs show` has all of it
 
 RunId = Annotated[str, typer.Argument(metavar="ID", help="A run of `toploss runs list`.")]
 
@@ -84,7 +88,7 @@ def list_(
             when(run["created_at"]),
             run["version"] or "",
             run["metrics"]["test"]["accuracy"] if run["metrics"] else None,
-            run["error"] or "; ".join(trigger["reason"] for trigger in run["reasons"]),
+            textwrap.shorten(_why(run), WIDEST, placeholder=" …"),
         ]
         for run in found
     ]
@@ -92,16 +96,18 @@ def list_(
     return Answer({"runs": found}, table(head, rows))
 
 
+def _why(run: dict[str, Any]) -> str:
+    return str(run["error"] or "; ".join(trigger["reason"] for trigger in run["reasons"]))
+
+
 @command(runs, "show")
 def show(run: RunId) -> Answer:
     """One run: state, stage, losses, metrics, verdict."""
-    import json
-
     from toploss import records
     from toploss.home import Home
 
     found = records.show(Home.open(), run)
-    return Answer(found, json.dumps({k: v for k, v in found.items() if k != "finder"}, indent=2))
+    return Answer(found, telling.run(found))
 
 
 @command(runs, "log")

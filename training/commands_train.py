@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from training import telling
 from training.edge import REFUSED, Answer, at_end, command
 
 top = typer.Typer()
@@ -254,19 +255,5 @@ def _rate(text: str | None) -> float | str | None:
 
 
 def _told(result: Any) -> str:
-    valid, test = (result.metrics[split] for split in ("valid", "test"))
-    found = [finding for finding in result.diagnosis if finding["verdict"] == "found"]
-    open_ = [f["rule"].replace("_", " ") for f in result.diagnosis if f["verdict"] == "cannot_tell"]
-    lines = [
-        f"run      {result.run}",
-        f"version  {result.version}",
-        f"valid    accuracy {valid['accuracy']:.4f}, loss {valid['loss']:.4f}",
-        f"test     accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}",
-        *[f"found    {finding['words']} {finding['remedy']}" for finding in found],
-        *([] if found else ["found    nothing beyond its threshold"]),
-        *([f"         cannot tell: {', '.join(open_)}"] if open_ else []),
-        f"gate     {result.gate['verdict']}: {result.gate['reason']}",
-        f"         {result.gate['outcome']}",
-        f"report   toploss runs report {result.run}",
-    ]
-    return "\n".join(lines)
+    run, report = f"run      {result.run}", f"report   toploss runs report {result.run}"
+    return "\n".join([run, *telling.outcome(vars(result)), report])
