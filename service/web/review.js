@@ -79,7 +79,6 @@ function recall() {
 }
 
 async function reload(select = feed.current?.id) {
-  $("present").hidden = true;
   $("filters").hidden = queue !== "top";
   for (const button of $("queues").children) button.setAttribute("aria-pressed", String(button.dataset.queue === queue));
   $("grid-view").setAttribute("aria-pressed", String(grid));
@@ -206,23 +205,34 @@ function bringBack(item) {
   feed.put(item);
 }
 
+const conflicts = []; // samples as they stand, whose decisions came too late; oldest first
+
 function conflict(entry, problem) {
-  const now = problem.present;
-  if (!now?.label) return say(`Not recorded: ${problem.message}.`, true);
-  const stands = now.state === "excluded" ? "excluded" : `labelled ${now.label}`;
-  $("present-text").textContent = `Not recorded: sample ${now.id.slice(0, 8)} was changed meanwhile and is now ${stands}, at revision ${now.revision}.`;
-  $("present-look").onclick = async () => {
-    $("present").hidden = true;
-    gone.delete(now.id);
-    if (queue !== "top") {
-      queue = "top";
-      return void reload(now.id).catch(complain);
-    }
-    const item = await sample(now.id).catch(complain);
-    if (item) feed.put(item);
-  };
-  $("present").hidden = false;
+  if (!problem.present?.label) return say(`Not recorded: ${problem.message}.`, true);
+  conflicts.push(problem.present);
+  showConflict();
   say("");
+}
+
+function showConflict() {
+  const [now] = conflicts;
+  $("present").hidden = !now;
+  if (!now) return;
+  const stands = now.state === "excluded" ? "excluded" : `labelled ${now.label}`;
+  const more = conflicts.length > 1 ? ` So ${conflicts.length > 2 ? "were" : "was"} ${conflicts.length - 1} more.` : "";
+  $("present-text").textContent = `Not recorded: sample ${now.id.slice(0, 8)} was changed meanwhile and is now ${stands}, at revision ${now.revision}.${more}`;
+}
+
+async function lookAtConflict() {
+  const now = conflicts.shift();
+  showConflict();
+  gone.delete(now.id);
+  if (queue !== "top") {
+    queue = "top";
+    return void reload(now.id).catch(complain);
+  }
+  const item = await sample(now.id).catch(complain);
+  if (item) feed.put(item);
 }
 
 // --- showing
@@ -383,6 +393,7 @@ function wire() {
     event.preventDefault();
     document.activeElement.blur();
   });
+  $("present-look").addEventListener("click", lookAtConflict);
   $("queues").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;

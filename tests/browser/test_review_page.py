@@ -246,6 +246,26 @@ def test_two_reviewers_get_different_samples_and_settle_what_both_decide(
         page.context.close()
 
 
+def test_of_several_that_came_too_late_each_can_be_looked_at(
+    context: BrowserContext, site: Site
+) -> None:
+    page = review(context, site, expect=f"{OFFLINE}|409")
+    page.route("**/v1/decisions", lambda route: route.abort())
+    late = []
+    for _ in range(2):
+        late.append(current(page))
+        press(page, "Enter")
+        soon(lambda: current(page) not in late)
+        decisions.decide(site.home, late[-1], "exclude", revision=1, actor="cat")
+    page.unroute("**/v1/decisions")
+    expect(page.locator("#present")).to_contain_text("So was 1 more", timeout=20_000)
+    check_accessible(page)
+    for sample in late:
+        page.click("#present-look")
+        looks_at(page, sample)
+    expect(page.locator("#present")).to_be_hidden()
+
+
 def test_a_pair_is_decided_in_the_grid(page: Page, site: Site) -> None:
     pair = losses.pairs(site.home)[0]
     page.select_option("#pairs", json.dumps([pair.label, pair.predicted], separators=(",", ":")))
