@@ -1,8 +1,9 @@
 """`POST /predict` on a GPU, beside the bare loop of the same engine, and what decodes for it.
 
-The GPU's own pace is that of `CudaEngine.outputs` on full batches which are there already: bytes to
-the GPU, a CUDA graph, logits and features back. The machine's is what its cores decode, by Pillow,
-as the service does. nvJPEG is measured beside it: a list of files in one call, resized on the GPU.
+The GPU's own pace is that of the engine which the service takes there, on full batches which are in
+memory already: bytes to the GPU, a CUDA graph, logits and features back. The machine's is what its
+cores decode, by Pillow, as the service does. nvJPEG is measured beside it: a list of files in one
+call, resized on the GPU.
 """
 
 import functools
@@ -20,8 +21,9 @@ from bench.serving import material, servers
 from bench.serving.load import load
 from toploss.artifact import Loaded, open_folder
 from toploss.cuda import SIZES, CudaEngine
-from toploss.engine import Images, OnnxEngine, network_of, softmax
+from toploss.engine import Engine, Images, OnnxEngine, network_of, softmax
 from toploss.loading import golden_difference, images_per_s
+from toploss.loading import load as loaded_engine
 from toploss.preprocess import Limits, decode
 from toploss.settings import available_cores
 
@@ -34,7 +36,7 @@ BATCH = SIZES[-1]
 def gpu(subject: material.Subject, rounds: int, turn_s: float) -> dict[str, Any]:
     loaded = open_folder(subject.version)
     pictures = [path.read_bytes() for path in subject.photographs]
-    engine = CudaEngine(loaded, half=True)
+    engine = loaded_engine(loaded, device="cuda", threads=available_cores())
     found: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "engine": engine.told}
     found["ladder_per_s"] = _ladder(loaded)
     found |= _decoders(loaded, pictures, turn_s)
@@ -140,7 +142,7 @@ def _noise(loaded: Loaded, number: int) -> Images:
     return np.random.default_rng(0).integers(0, 256, (number, 3, side, side), np.uint8)
 
 
-def _one_ms(engine: CudaEngine, loaded: Loaded, pictures: list[bytes], seconds: float) -> float:
+def _one_ms(engine: Engine, loaded: Loaded, pictures: list[bytes], seconds: float) -> float:
     """Milliseconds of one image alone, decoded and computed."""
     side, turn = loaded.preprocessing.size, iter(range(10**9))
 
