@@ -7,69 +7,26 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import WIDTHS, Site, check_accessible, opened, soon
-from tests.service.conftest import picture
-from toploss import captures, decisions, feedback, keys, losses, trail
-from toploss.blobs import sha256
-from toploss.captures import Shot, Why
-from toploss.home import Home
-from toploss.ids import new_id
+from tests.browser.reviewing import (
+    OFFLINE,
+    current,
+    looks_at,
+    on_screen,
+    press,
+    ready,
+    review,
+    said,
+    saved,
+    standing,
+)
+from toploss import decisions, keys, losses
 from toploss.keys import Role
 from toploss.losses import Filter
-
-OFFLINE = "ERR_|Failed to load resource"  # what a browser complains of when nobody answers
 
 
 @pytest.fixture
 def page(context: BrowserContext, site: Site) -> Page:
     return review(context, site)
-
-
-def review(context: BrowserContext, site: Site, query: str = "", *, expect: str = "") -> Page:
-    page = opened(context, site, f"/review{query}", expect=expect)
-    ready(page)
-    return page
-
-
-def ready(page: Page) -> None:
-    expect(page.locator("#reviewed")).not_to_have_text("–", timeout=20_000)
-
-
-SHOWN = """() => {
-  const picture = document.querySelector("#stage img");
-  return !picture || picture.closest("[hidden]") || (picture.complete && picture.naturalWidth > 0);
-}"""
-
-
-def press(page: Page, key: str) -> None:
-    """A key of a reviewer who has seen the picture."""
-    soon(lambda: page.evaluate(SHOWN))
-    page.keyboard.press(key)
-
-
-def saved(page: Page) -> None:
-    expect(page.locator("#saves")).to_have_text("All saved", timeout=20_000)
-
-
-def said(home: Home) -> list[dict[str, Any]]:
-    """Decisions and undos, oldest first."""
-    return trail.listed(home)[::-1]
-
-
-def standing(home: Home, sample: str) -> dict[str, Any]:
-    return trail.of(home, sample)[-1]
-
-
-def current(page: Page) -> str:
-    """The id of the sample that is looked at."""
-    return str(page.evaluate("new URLSearchParams(location.search).get('sample')"))
-
-
-def on_screen(page: Page) -> str:
-    return str(page.evaluate("document.querySelector('#stage img')?.getAttribute('src')"))
-
-
-def looks_at(page: Page, sample: str) -> None:
-    soon(lambda: on_screen(page) == f"/v1/samples/{sample}/image")
 
 
 def test_fifty_decisions_by_keyboard_alone(page: Page, site: Site) -> None:
@@ -402,46 +359,6 @@ def test_somebody_else_s_promotion_brings_its_list(
     expect(page.locator("#versions")).to_contain_text(version[-8:])
 
 
-def test_a_captured_image_becomes_a_sample_by_a_reviewer_s_word(
-    context: BrowserContext, site: Site
-) -> None:
-    kept = captured(site, 500)
-    page = review(context, site, "?queue=captures")
-    expect(page.locator("#queues [aria-pressed=true]")).to_contain_text("Captured 1")
-    expect(page.locator("#name")).to_contain_text("Kept by chance. ann says red.")
-    check_accessible(page)
-    press(page, "Enter")  # it is what the claim says
-    expect(page.locator("#empty-title")).to_have_text("Nothing waits here")
-    assert standing(site.home, kept)["label"] == "red"
-
-
-def test_captures_that_are_skipped_make_way_for_those_behind_them(
-    context: BrowserContext, site: Site
-) -> None:
-    waiting = {captured(site, seed) for seed in range(500, 522)}  # two more than are read at a time
-    page = review(context, site, "?queue=captures")
-    met = set()
-    for _ in waiting:
-        soon(lambda: on_screen(page) not in {*met, "None"})
-        met.add(on_screen(page))
-        press(page, " ")
-    soon(lambda: on_screen(page) in met)  # then from the beginning
-    assert len(met) == len(waiting)
-
-
-def test_a_queue_that_is_none_is_the_list(context: BrowserContext, site: Site) -> None:
-    page = review(context, site, "?queue=foo")
-    expect(page.locator("#queues [aria-pressed=true]")).to_have_attribute("data-queue", "top")
-
-
-def captured(site: Site, seed: int) -> str:
-    """An image that was kept, and that ann says is red; the id that it would have as a sample."""
-    shot = Shot(id=new_id(), data=picture(seed, side=32), why=Why.RANDOM)
-    captures.keep(site.home, shot)
-    feedback.claim(site.home, "red", actor="ann", capture_id=shot.id)
-    return sha256(shot.data)
-
-
 def test_nothing_is_decided_that_was_not_seen(context: BrowserContext, site: Site) -> None:
     page = opened(context, site, "/login", expect=OFFLINE)
     page.route("**/image", lambda route: route.abort())
@@ -457,18 +374,3 @@ def test_nothing_is_decided_that_was_not_seen(context: BrowserContext, site: Sit
     press(page, "Enter")
     saved(page)
     assert [event["action"] for event in said(site.home)] == ["exclude", "confirm"]
-
-
-def test_the_holdout_is_judged_blind(context: BrowserContext, site: Site) -> None:
-    page = review(context, site, "?queue=holdout")
-    expect(page.locator("#facts")).to_be_hidden()
-    words = page.locator("#main").inner_text()
-    assert "Predicted" not in words
-    check_accessible(page)
-    before = len(said(site.home))
-    press(page, "Enter")  # there is nothing to keep
-    press(page, "1")  # blue
-    expect(page.locator("#message")).to_contain_text("recorded")
-    assert len(said(site.home)) == before + 1
-    assert said(site.home)[-1]["label"] == "blue"
-    assert "predicted" not in page.locator("#strip").inner_html()  # nothing of the other list
