@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 from service.batcher import Batcher
 from service.swap import Serving, Swap
 from toploss import novelty, orders, scoring
+from toploss.decisions import State
 from toploss.engine import Outputs
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -74,7 +75,10 @@ class Newcomers:
         wanted = [
             one
             for one in waiting
-            if one.split != "test" and one.class_id in space.place and one.id not in learned
+            if one.split != "test"
+            and one.state != State.ERASED
+            and one.class_id in space.place
+            and one.id not in learned
         ]
         opinion = self._opinion(serving, wanted)
         if opinion is None:  # stopped in the middle

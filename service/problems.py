@@ -24,6 +24,7 @@ STATUS: dict[type[ToplossError], int] = {
     errors.UnknownLabel: 422,
     errors.NotFound: 404,
     errors.NotKept: 410,
+    errors.Erased: 410,
     errors.Stale: 409,
     errors.Refused: 409,
     errors.BadData: 409,

@@ -1,5 +1,6 @@
 """Samples over HTTP: images in and out, the classes, the data set in numbers."""
 
+import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from service.paging import Cursor, Limit
 from toploss import (
     classes,
     decisions,
+    erasure,
     policy,
     preprocess,
     quarantine,
@@ -21,12 +23,16 @@ from toploss import (
     snapshots,
     trail,
 )
+from toploss.decisions import State
 from toploss.schema import samples as table
+
+log = logging.getLogger("toploss.samples")
 
 router = APIRouter(prefix="/v1", tags=["samples"])
 
 LONGEST_FILENAME = 255
-FOREVER = "private, max-age=31536000, immutable"  # an id is the hash of its bytes
+# An id is the hash of its bytes; but what is erased must not stay in a browser for a year.
+A_DAY = "private, max-age=86400"
 # An image is looked at, never run: not even when somebody opens it by its address.
 NEVER_RUN = "default-src 'none'; sandbox"
 
@@ -83,7 +89,10 @@ def listed(
     home: OurHome,
     label: Annotated[str | None, Query(description="today's")] = None,
     split: Literal["train", "valid", "test"] | None = None,
-    state: Literal["active", "excluded", "quarantined"] | None = None,
+    state: Annotated[
+        Literal["active", "excluded", "quarantined", "erased"] | None,
+        Query(description="without it, all but those that were erased"),
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> dict[str, Any]:
@@ -92,8 +101,8 @@ def listed(
         query = query.where(table.c.seq < place[0])
     if split is not None:
         query = query.where(table.c.split == split)
-    if state is not None:
-        query = query.where(quarantine.is_in(state))
+    there = table.c.state != State.ERASED
+    query = query.where(there if state is None else quarantine.is_in(state))
     with home.db.read() as connection:
         known = classes.load(connection)
         if label is not None:
@@ -110,6 +119,31 @@ def show(home: OurHome, sample_id: SampleId) -> dict[str, Any]:
         return _told(samples.find(connection, sample_id), classes.load(connection))
 
 
+@router.delete("/samples/{sample_id}", summary="Erase a sample for good")
+def erase(
+    home: OurHome,
+    actor: Actor,
+    sample_id: SampleId,
+    reason: Annotated[
+        str, Query(max_length=erasure.LONGEST_REASON, description="why it has to go; it is kept")
+    ],
+) -> dict[str, Any]:
+    """Its image goes, and all that was made of it: thumbnails, likeness, scores, captures, its rows
+    in the features and golden images of every version, its picture in reports. A tombstone stays.
+    `ended` is null while a run that began before may publish more of it; the rest follows then.
+    To ask again changes nothing."""
+    stone = erasure.erase(home, sample_id, reason=reason, actor=actor)
+    log.info("action=erase-sample outcome=done sample=%s actor=%s", sample_id, actor)
+    return {
+        "id": stone.id,
+        "state": State.ERASED,
+        "reason": stone.reason,
+        "actor": stone.actor,
+        "at": times.iso(stone.at),
+        "ended": None if stone.ended_at is None else times.iso(stone.ended_at),
+    }
+
+
 @router.get(
     "/samples/{sample_id}/image",
     summary="The bytes as they came",
@@ -117,7 +151,7 @@ def show(home: OurHome, sample_id: SampleId) -> dict[str, Any]:
     responses=PICTURE,
 )
 def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
-    row = _find(home, sample_id)
+    row = _picture_of(home, sample_id)
     return picture(
         request,
         tag=row.id,
@@ -138,7 +172,7 @@ def thumbnail(
     sample_id: SampleId,
     size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side")] = 256,
 ) -> Response:
-    row = _find(home, sample_id)
+    row = _picture_of(home, sample_id)
     return picture(
         request,
         tag=f"{row.id}-{size}",
@@ -213,7 +247,7 @@ def _told(row: Row[Any], known: classes.Classes) -> dict[str, Any]:
         "width": row.width,
         "height": row.height,
         "added": times.iso(row.added_at),
-        **paths(row.id),
+        **(paths(row.id) if row.state != State.ERASED else dict.fromkeys(("image", "thumbnail"))),
     }
 
 
@@ -222,8 +256,15 @@ def _find(home: OurHome, sample_id: str) -> Row[Any]:
         return samples.find(connection, sample_id)
 
 
+def _picture_of(home: OurHome, sample_id: str) -> Row[Any]:
+    """A sample that has a picture. Raises NotFound, Erased."""
+    row = _find(home, sample_id)
+    decisions.refuse_erased(row)
+    return row
+
+
 def picture(
-    request: Request, *, tag: str, media_type: str | None, make: Any, cached: str = FOREVER
+    request: Request, *, tag: str, media_type: str | None, make: Any, cached: str = A_DAY
 ) -> Response:
     """A picture that never changes; a browser that has it is told so without its bytes.
 

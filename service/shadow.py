@@ -79,6 +79,7 @@ class Shadow:
         try:
             with self._home.db.read() as connection:
                 wanted = shadow.candidate(connection)
+                sealed = wanted and models.found(connection, wanted).manifest_sha256
         except Exception as exc:
             if not self._away:
                 log.warning("action=look outcome=failed error=%r; the candidate stays", exc)
@@ -86,7 +87,7 @@ class Shadow:
             return False
         self._away = False
         before = self.candidate
-        if wanted == (before.version if before else None):
+        if sealed == (before.published.manifest_sha256 if before else None):
             return False
         if before is not None:
             log.info("action=shadow outcome=ended version=%s", before.version)

@@ -139,7 +139,12 @@ class Swap:
                 give_memory_back()
 
     def _serves(self, alias: Alias) -> bool:
-        return self.serving is not None and self.serving.generation == alias.generation
+        serving = self.serving
+        return (
+            serving is not None
+            and serving.generation == alias.generation
+            and serving.published.manifest_sha256 == alias.sealed
+        )
 
     def _rests(self, alias: Alias) -> bool:
         failure = self._failure

@@ -84,19 +84,32 @@ def fetch(home: Home, version: Version, folder: Path) -> Loaded:
         Broken: a file is missing or is not what was published; nothing broken is left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    content = home.blobs.get(f"{version.path}/{MANIFEST}")
-    _expect(MANIFEST, sha256(content), version.manifest_sha256)
-    manifest = json.loads(content)
-    _check_format(manifest)
+    content, manifest = read_manifest(home, version)
     for name, wanted in manifest["files"].items():
         target = folder / Path(name).name
         if target.is_file() and _described(target).sha256 == wanted["sha256"]:
             continue
-        data = home.blobs.get(f"{version.path}/{target.name}")
-        _expect(name, sha256(data), wanted["sha256"])
-        _place(target, data)
+        _place(target, read(home, version, manifest, name))
     _place(folder / MANIFEST, content)
     return Loaded(folder=folder, manifest=manifest)
+
+
+def read_manifest(home: Home, version: Version) -> tuple[bytes, dict[str, Any]]:
+    """A version's manifest in the storage, as it is written and as it is read. Raises Broken."""
+    content = home.blobs.get(f"{version.path}/{version.manifest_name}")
+    _expect(version.manifest_name, sha256(content), version.manifest_sha256)
+    manifest: dict[str, Any] = json.loads(content)
+    _check_format(manifest)
+    return content, manifest
+
+
+def read(home: Home, version: Version, manifest: dict[str, Any], name: str) -> bytes:
+    """A file that the manifest names, from the storage. Raises Broken."""
+    wanted = manifest["files"][name]
+    # One that was made anew lies beside the others under another name: see `toploss.erasure`.
+    data = home.blobs.get(f"{version.path}/{Path(wanted.get('at', name)).name}")
+    _expect(name, sha256(data), wanted["sha256"])
+    return data
 
 
 def open_folder(folder: Path, manifest_sha256: str | None = None) -> Loaded:

@@ -206,6 +206,11 @@ def erase(home: Home, capture_id: str) -> str | None:
     return row.sha256 if row.outcome else None
 
 
+def forget(home: Home, sample_id: str) -> None:
+    """Delete what was captured of an image that is erased as a sample. Raises Broken."""
+    _remove(home, captures.c.sha256 == sample_id)
+
+
 def expire(home: Home, *, all_of_them: bool = False) -> int:
     """Delete the captures whose days are over, and bytes that a failure left behind; returns how
     many were deleted. Several processes may do it at once.

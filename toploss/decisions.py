@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from toploss import classes, holdout, idempotency, losses, questions, scoring, trials
 from toploss.database import one_at_a_time
-from toploss.errors import BadInput, NotFound, Stale, ToplossError
+from toploss.errors import BadInput, Erased, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.orders import Order
@@ -26,6 +26,7 @@ from toploss.splits import Split
 class State(StrEnum):
     ACTIVE = "active"
     EXCLUDED = "excluded"  # kept, but neither trained nor measured on
+    ERASED = "erased"  # gone for good (`toploss.erasure`); the row and its events stay
 
 
 class Kind(StrEnum):
@@ -39,6 +40,7 @@ class Kind(StrEnum):
     EXCLUDE = "exclude"
     SKIP = "skip"
     UNDO = "undo"
+    ERASE = "erase"  # an admin had it deleted
 
 
 ACTIONS = (Kind.CONFIRM, Kind.RELABEL, Kind.EXCLUDE, Kind.SKIP)
@@ -68,7 +70,8 @@ class Standing:
 
     @property
     def excluded(self) -> bool:
-        return self.state is State.EXCLUDED
+        """It takes no part, as a reviewer or an admin said."""
+        return self.state is not State.ACTIVE
 
     def columns(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,6 +95,8 @@ def apply(
     if kind in (Kind.ADD, Kind.LABEL):
         assert class_id is not None
         return Standing(class_id=class_id, state=State.ACTIVE)
+    if kind is Kind.ERASE:
+        return Standing(class_id=standing.class_id, state=State.ERASED)
     return Standing(
         class_id=class_id if kind is Kind.RELABEL and class_id else standing.class_id,
         state={Kind.EXCLUDE: State.EXCLUDED, Kind.SKIP: standing.state}.get(kind, State.ACTIVE),
@@ -157,7 +162,7 @@ def decide(
 
     Raises:
         BadInput: no such action, or a label where none belongs or none where one does.
-        UnknownLabel, NotFound.
+        UnknownLabel, NotFound, Erased.
         Stale: the sample has changed since, with its present state; nothing is recorded.
     """
     decision = Decision(
@@ -213,6 +218,7 @@ def _decide(
         return Decided(**given)
     if row is None:
         raise NotFound(f"there is no sample {sample_id!r}; GET /v1/top-losses lists some")
+    refuse_erased(row)
     if row.revision != decision.revision:
         raise Stale(
             f"sample {sample_id} is at revision {row.revision}, not at {decision.revision}; "
@@ -266,7 +272,7 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
     Undoing it twice gives the same answer twice.
 
     Raises:
-        NotFound: no such decision. Stale: a later decision stands on it.
+        NotFound: no such decision. Stale: a later decision stands on it. Erased.
     """
     with home.db.write() as connection:
         one_at_a_time(connection)
@@ -286,6 +292,7 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         ).first()
         if again is not None:
             return Decided(id=again.id, sample=again.sample_id, revision=again.revision)
+        refuse_erased(row)
         known = classes.load(connection)
         if row.decision_id != decision_id:
             raise Stale(
@@ -313,6 +320,18 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         )
         holdout.undo(connection, row.seq, decision_id)
         return Decided(id=event_id, sample=event.sample_id, revision=row.revision + 1)
+
+
+def refuse_erased(row: Row[Any]) -> None:
+    """Raises Erased, of a sample's row."""
+    if row.state == State.ERASED:
+        raise erased(row.id)
+
+
+def erased(sample_id: str) -> Erased:
+    return Erased(
+        f"sample {sample_id} was erased for good; `toploss samples show {sample_id}` says why"
+    )
 
 
 def present(row: Row[Any], known: classes.Classes) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def fill(home: Home) -> None:
         likenesses, likenesses.c.sample_seq == samples.c.seq
     )
     with home.db.read() as connection:
-        lacking = connection.execute(query.where(likenesses.c.sample_seq.is_(None))).all()
+        lacking = connection.execute(
+            query.where(likenesses.c.sample_seq.is_(None), samples.c.state != "erased")
+        ).all()
     if not lacking:
         return
     rest = iter(lacking)

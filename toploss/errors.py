@@ -59,6 +59,10 @@ class NotKept(NotFound):
     """An image of production that was not kept, or is kept no more."""
 
 
+class Erased(NotFound):
+    """A sample that was erased: a tombstone is all that is left of it."""
+
+
 class CapReached(ToplossError):
     """No more of it today."""
 

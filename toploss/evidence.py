@@ -8,6 +8,7 @@ from sqlalchemy import Row, select
 
 from toploss import classes, losses, samples
 from toploss.classes import Classes
+from toploss.decisions import State
 from toploss.figures import NEAR, UNKNOWN
 from toploss.home import Home
 from toploss.schema import samples as table
@@ -15,6 +16,7 @@ from toploss.scoring import Source
 from toploss.space import Space
 
 SHOWN = 3  # classes
+THERE = table.c.state != State.ERASED
 NEIGHBOURS = 8
 ALIKE = 20  # near-duplicates, at most
 
@@ -107,7 +109,7 @@ def neighbours(home: Home, sample_id: str) -> list[Like]:
             return []
         near = np.frombuffer(score.nearest, NEAR)[:NEIGHBOURS]
         names = classes.load(connection).names
-        query = select(table).where(table.c.seq.in_(near["seq"].tolist()))
+        query = select(table).where(table.c.seq.in_(near["seq"].tolist()), THERE)
         rows = {one.seq: one for one in connection.execute(query)}
         return [
             _like(rows[int(one["seq"])], names, float(one["cosine"]))
@@ -127,7 +129,7 @@ def alike(home: Home, sample_id: str) -> list[Like]:
         names = classes.load(connection).names
         query = (
             select(table)
-            .where((table.c.group_id == row.group_id) & (table.c.seq != row.seq))
+            .where((table.c.group_id == row.group_id) & (table.c.seq != row.seq) & THERE)
             .order_by(table.c.seq)
             .limit(ALIKE)
         )

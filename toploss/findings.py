@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, select
 from toploss import classes, duplicates, likeness, preprocess, quarantine
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
+from toploss.decisions import State
 from toploss.duplicates import Near
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -146,8 +147,9 @@ def by_features(
 
 
 def _load(connection: Connection, *, with_pairs: bool = True) -> _Pool:
+    there = select(samples).where(samples.c.state != State.ERASED)
     return _Pool(
-        rows=list(connection.execute(select(samples).order_by(samples.c.seq)).all()),
+        rows=list(connection.execute(there.order_by(samples.c.seq)).all()),
         known=classes.load(connection),
         conflicts=list(
             connection.execute(select(sample_events).where(sample_events.c.kind == "conflict"))

@@ -71,6 +71,11 @@ def add(connection: Connection, sample_seq: int, sample_id: str, seed: int) -> N
     )
 
 
+def remove(connection: Connection, sample_seq: int) -> None:
+    """A sample of test was erased."""
+    connection.execute(table.delete().where(table.c.sample_seq == sample_seq))
+
+
 def waiting(connection: Connection, share: float) -> Select[tuple[int, int]]:
     """What is left to look at: `place` in the queue and `sample_seq`, in no order.
 

@@ -2,7 +2,7 @@
 never stops the rest."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 from toploss import classes, duplicates, samples
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
-from toploss.errors import Broken, ToplossError
+from toploss.errors import BadInput, Broken, Erased, ToplossError
 from toploss.home import Home
 from toploss.preprocess import SUFFIXES
 from toploss.samples import Kept, OnConflict
@@ -79,12 +79,11 @@ def take_in(
     """
     done = 0
     duplicates.fill(home)
-    known = None
-    if not new_classes:
-        with home.db.read() as connection:
-            known = classes.load(connection)
+    with home.db.read() as connection:
+        known = None if new_classes else classes.load(connection)
+        gone = samples.erased(connection)
     with ThreadPoolExecutor(home.settings.thread_count) as pool:
-        for batch, kept in _ahead(pool, partial(_keep, home, known), items):
+        for batch, kept in _ahead(pool, partial(_keep, home, known, gone), items):
             _record(home, batch, list(kept), summary, on_conflict, new_classes, actor)
             done += len(batch)
             if progress:
@@ -117,13 +116,14 @@ def _ahead(
         yield started
 
 
-def _keep(home: Home, known: Classes | None, item: Item) -> Kept | str:
-    """The checked image, or why it was refused; `known`: the only classes that it may have."""
+def _keep(home: Home, known: Classes | None, gone: Container[str], item: Item) -> Kept | str:
+    """The checked image, or why it was refused; `known`: the only classes that it may have;
+    `gone`: samples that were erased."""
     try:
         label = classes.checked(item.label)
         if known is not None:
             known.id_of(label)
-        return samples.keep(home, item.read(), item.name)
+        return samples.keep(home, item.read(), item.name, gone=gone)
     except Broken:
         raise  # the storage, not the file
     except (ToplossError, PermissionError, IsADirectoryError) as exc:
@@ -152,20 +152,19 @@ def _record(
                 summary.refuse(item.path, image)
                 continue
             try:
-                class_id = known.id_of(classes.checked(item.label))
-            except ToplossError as exc:
+                added = samples.record(
+                    connection,
+                    home,
+                    image,
+                    known.id_of(classes.checked(item.label)),
+                    actor=actor,
+                    split=item.split,
+                    on_conflict=on_conflict,
+                    known=known,
+                )
+            except (BadInput, Erased) as exc:
                 summary.refuse(item.path, str(exc))
                 continue
-            added = samples.record(
-                connection,
-                home,
-                image,
-                class_id,
-                actor=actor,
-                split=item.split,
-                on_conflict=on_conflict,
-                known=known,
-            )
             summary.added += added.new
             summary.known += not added.new
             summary.near_duplicates += added.joined is not None

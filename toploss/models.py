@@ -24,6 +24,7 @@ class Version:
     manifest: dict[str, Any]
     manifest_sha256: str
     created_at: float  # seconds since 1970, UTC
+    manifest_name: str = "manifest.json"  # of its file, in the folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Alias:
 
     version: str
     generation: int  # grows at every move
+    sealed: str  # SHA-256 of the version's manifest: another one when a sample in it was erased
     below: int | None  # the generation that a roll-back returns to
     reason: str
     at: float
@@ -52,13 +54,17 @@ class Move:
 def standing(connection: Connection) -> Alias | None:
     """Production; None when nothing was ever promoted."""
     row = connection.execute(
-        select(alias_moves).order_by(alias_moves.c.generation.desc()).limit(1)
+        select(alias_moves, versions.c.manifest_sha256)
+        .join(versions, versions.c.name == alias_moves.c.version)
+        .order_by(alias_moves.c.generation.desc())
+        .limit(1)
     ).first()
     if row is None:
         return None
     return Alias(
         version=row.version,
         generation=row.generation,
+        sealed=row.manifest_sha256,
         below=row.below,
         reason=row.reason,
         at=row.at,
@@ -209,6 +215,7 @@ def _version(row: Any) -> Version:
         path=row.path,
         manifest=row.manifest,
         manifest_sha256=row.manifest_sha256,
+        manifest_name=row.manifest_name,
         created_at=row.created_at,
     )
 

@@ -31,9 +31,14 @@ class Bank:
     ids: tuple[str, ...]  # of the samples
 
     def as_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """As the artifact keeps it: features as float16, ids as 32 bytes each."""
-        ids = np.frombuffer(bytes.fromhex("".join(self.ids)), np.uint8).reshape(-1, 32)
-        return {"features": self.features.astype(np.float16), "places": self.places, "ids": ids}
+        """As the artifact keeps it: features as float16."""
+        features = self.features.astype(np.float16)
+        return {"features": features, "places": self.places, "ids": packed(self.ids)}
+
+
+def packed(ids: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Samples as the artifact names them: (n, 32), their hashes' bytes."""
+    return np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 32)
 
 
 def bank(features: Reals, places: Places, ids: Sequence[str], groups: Sequence[str]) -> Bank:

@@ -21,7 +21,7 @@ from toploss.questions import Asked
 from toploss.schema import claims, sample_events
 from toploss.schema import opinions as table
 from toploss.schema import samples as sample_table
-from toploss.scoring import EXCLUDED
+from toploss.scoring import ACTIVE
 
 LABEL, EXCLUDE, SKIP = "label", "exclude", "skip"
 
@@ -141,7 +141,7 @@ def _write(
 ) -> str:
     """Returns the opinion's id."""
     class_id = None if opinion.label is None else known.id_of(opinion.label)
-    first_class_id = None if row.state == EXCLUDED else row.class_id
+    first_class_id = row.class_id if row.state == ACTIVE else None
     given_id = new_id()
     connection.execute(
         table.insert().values(

@@ -31,7 +31,7 @@ class Quarantined:
 
 
 def state(row: Row[Any]) -> str:
-    """What a sample is to the next run: active, excluded or quarantined."""
+    """What a sample is to the next run: active, excluded, quarantined or erased."""
     if row.state == "active" and row.quarantined_by is not None:
         return "quarantined"
     return str(row.state)

@@ -1,6 +1,7 @@
 """Images with labels: how they come in, and what is known of them."""
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from toploss import (
     schema,
     splits,
 )
+from toploss.blobs import image_path, sha256
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
 from toploss.decisions import Kind, Standing, State
@@ -25,7 +27,7 @@ from toploss.home import Home
 from toploss.likeness import Likeness
 from toploss.preprocess import ImageInfo
 from toploss.quarantine import Quarantined
-from toploss.schema import facts, sample_events, samples, split_ledger
+from toploss.schema import erasures, facts, sample_events, samples, split_ledger
 from toploss.splits import Split
 
 OnConflict = Literal["keep", "new-label"]
@@ -56,12 +58,17 @@ class Added:
     quarantined: tuple[Quarantined, ...] = ()  # kept out of training because it came
 
 
-def keep(home: Home, data: bytes, name: str) -> Kept:
+def keep(home: Home, data: bytes, name: str, *, gone: Container[str] = ()) -> Kept:
     """Check the image wholly and put its bytes into the storage. Threads may do it side by side.
 
+    Args:
+        gone: ids of samples that were erased (`toploss.erasure`).
+
     Raises:
-        NotAnImage, UnsupportedType, TooLarge: nothing is stored.
+        NotAnImage, UnsupportedType, TooLarge, Erased: nothing is stored.
     """
+    if gone and (digest := sha256(data)) in gone:
+        raise decisions.erased(digest)
     info, picture = preprocess.read(data, home.limits)
     like, digest = likeness.of(picture), home.blobs.put_image(data)
     return Kept(id=digest, info=info, likeness=like, bytes=len(data), name=name)
@@ -73,11 +80,12 @@ def add(
     """Take in one image under a label that must be one of the classes.
 
     Raises:
-        NotAnImage, UnsupportedType, TooLarge, UnknownLabel: nothing is recorded.
+        NotAnImage, UnsupportedType, TooLarge, UnknownLabel, Erased: nothing is recorded.
     """
     with home.db.read() as connection:
         classes.load(connection).id_of(label)
-    kept = keep(home, data, name)
+        gone = erased(connection)
+    kept = keep(home, data, name, gone=gone)
     with home.db.write() as connection:
         one_at_a_time(connection)
         known = classes.load(connection)
@@ -111,6 +119,9 @@ def record(
         chosen: a model had a say in that it came, so it opens no group of `test`.
         on_conflict: `keep` the label that the sample has, or take the `new-label`.
         known: the classes as this transaction sees them, for who has loaded them.
+
+    Raises:
+        Erased: nothing is written, and the bytes are gone again.
     """
     one_at_a_time(connection)
     known = known or classes.load(connection)
@@ -119,6 +130,9 @@ def record(
         return _insert(
             connection, home, kept, class_id, known, actor=actor, split=split, chosen=chosen
         )
+    if row.state == State.ERASED:
+        home.blobs.delete([image_path(kept.id)])
+        raise decisions.erased(kept.id)
     standing, revision = Standing.of(row), row.revision
     conflict = class_id != row.class_id and not _given_before(connection, kept.id, class_id)
     if conflict and on_conflict == "new-label":
@@ -143,8 +157,9 @@ def contradict(
     connection: Connection, row: Row[Any], class_id: int, *, actor: str, name: str
 ) -> bool:
     """Somebody says that a sample is of another class. It keeps its own, and the conflict is
-    recorded; False where that is no news."""
+    recorded; False where that is no news. Raises Erased."""
     one_at_a_time(connection)
+    decisions.refuse_erased(row)
     if class_id == row.class_id or _given_before(connection, row.id, class_id):
         return False
     return _note_conflict(connection, row, class_id, actor=actor, name=name)
@@ -158,6 +173,12 @@ def find(connection: Connection, sample_id: str) -> Row[Any]:
             f"there is no sample {sample_id!r}; ids are the SHA-256 of the image's bytes, in hex"
         )
     return row
+
+
+def erased(connection: Connection) -> frozenset[str]:
+    """The ids of all samples that were erased."""
+    query = select(samples.c.id).join(erasures, erasures.c.sample_seq == samples.c.seq)
+    return frozenset(connection.execute(query).scalars())
 
 
 def fixed_split(connection: Connection, home: Home) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0009"
+REVISION = "0010"
 
 metadata = MetaData()
 
@@ -67,7 +67,7 @@ samples = Table(
     Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),  # today's label
     Column("group_id", String(64), ForeignKey("split_ledger.group_id"), nullable=False),
     Column("split", String(8), nullable=False),
-    Column("state", String(16), nullable=False),  # active, excluded
+    Column("state", String(16), nullable=False),  # of `decisions.State`
     Column("decision", String(16)),  # the one that stands: confirm, relabel, exclude, skip
     Column("decision_id", String(26)),  # its event
     Column("revision", Integer, nullable=False),  # grows with every decision and undo
@@ -119,7 +119,7 @@ sample_events = Table(
     Column("seq", Integer, primary_key=True),
     Column("id", String(26), nullable=False, unique=True),
     Column("sample_id", String(64), ForeignKey("samples.id"), nullable=False),
-    # add, label, conflict, confirm, relabel, exclude, skip, undo
+    # add, label, conflict, confirm, relabel, exclude, skip, undo, erase
     Column("kind", String(16), nullable=False),
     Column("class_id", Integer, ForeignKey("classes.id")),  # the label it speaks of
     Column("undoes", String(26)),  # of an undo: the event taken back
@@ -131,6 +131,20 @@ sample_events = Table(
     Index("sample_events_by_sample", "sample_id", "seq"),
     Index("sample_events_decided", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
     Index("sample_events_by_actor", "actor", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
+)
+
+OPEN = text("ended_at IS NULL")
+
+# The tombstones of samples that were erased.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True, autoincrement=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("at", Double, nullable=False),
+    Column("ended_at", Double),  # when nothing made of it was left; none: something may be
+    Index("erasures_open", "at", sqlite_where=OPEN, postgresql_where=OPEN),
 )
 
 # The answer once given under an Idempotency-Key.
@@ -215,6 +229,7 @@ versions = Table(
     Column("run_id", String(26), ForeignKey("runs.id"), nullable=False),
     Column("path", Text, nullable=False),  # its folder in the storage
     Column("manifest_sha256", String(64), nullable=False),
+    Column("manifest_name", String(64), nullable=False, server_default="manifest.json"),  # its file
     Column("manifest", JSON, nullable=False),
     Column("class_ids", JSON, nullable=False),  # of its labels, in order
     Column("created_at", Double, nullable=False),
@@ -267,8 +282,6 @@ traffic = Table(
     Column("bin", Integer, primary_key=True),
     Column("answers", Integer, nullable=False),
 )
-
-OPEN = text("ended_at IS NULL")
 
 # Shifts of the traffic against a version's snapshot, from when they were seen to when they were not
 # any more.

@@ -23,7 +23,7 @@ from toploss.space import Space
 from toploss.tally import Cell
 
 AT_ONCE = 5000  # rows in memory
-EXCLUDED = "excluded"  # of `decisions.State`
+ACTIVE, ERASED = "active", "erased"  # of `decisions.State`
 
 COLUMNS = {
     Order.LOSS: scores.c.loss,
@@ -135,6 +135,14 @@ def follow(
         rewrite(connection, [(row, new)])
 
 
+def forget(connection: Connection, sample_seq: int) -> None:
+    """A sample is in no version's list any more."""
+    this = scores.c.sample_seq == sample_seq
+    rows = connection.execute(select(scores).where(this)).all()
+    connection.execute(scores.delete().where(this))
+    tally.shift(connection, Counter({_cell(row._asdict()): -1 for row in rows}))
+
+
 def rewrite(connection: Connection, pairs: Iterable[tuple[Row[Any], dict[str, Any]]]) -> None:
     """Write what is new of scored samples, each given as it is and as it shall be; the tally hears
     of it."""
@@ -166,7 +174,7 @@ class Pool:
 
     @classmethod
     def of(cls, connection: Connection, ids: Sequence[str], space: Space) -> "Pool":
-        columns = samples.c.id, samples.c.seq, samples.c.class_id, samples.c.split
+        columns = samples.c.id, samples.c.seq, samples.c.class_id, samples.c.split, samples.c.state
         place = {sample_id: row for row, sample_id in enumerate(ids)}
         found = []
         for some in chunks(ids, IN_A_QUERY):
@@ -174,7 +182,7 @@ class Pool:
             found += [
                 (row.seq, place[row.id], row.class_id)
                 for row in connection.execute(query)
-                if row.split != "test" and row.class_id in space.place
+                if row.split != "test" and row.state != ERASED and row.class_id in space.place
             ]
         seqs, rows, class_ids = np.array(sorted(found), np.int64).reshape(-1, 3).T
         return cls(rows=rows.astype(np.intp), seqs=seqs, class_ids=class_ids)
@@ -254,7 +262,7 @@ class Writer:
     def _today(self, connection: Connection, seqs: npt.NDArray[np.int64]) -> dict[int, Row[Any]]:
         today: dict[int, Row[Any]] = {}
         for some in chunks(seqs.tolist(), IN_A_QUERY):
-            query = select(samples).where(samples.c.seq.in_(some))
+            query = select(samples).where(samples.c.seq.in_(some), samples.c.state != ERASED)
             today |= {row.seq: row for row in connection.execute(query)}
         return today
 
@@ -291,7 +299,7 @@ def _stand_today(
 ) -> None:
     now = [today[row["sample_seq"]] for row in written]
     decided = [row.decision_id for row in now]
-    figures.stand(connection, written, decided, [row.state == EXCLUDED for row in now])
+    figures.stand(connection, written, decided, [row.state != ACTIVE for row in now])
     for row, sample in zip(written, now, strict=True):
         if sample.class_id not in space.place:
             row |= {"class_id": sample.class_id, "listed": Listed.OUT, "returned": False}

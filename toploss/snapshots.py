@@ -214,14 +214,14 @@ def overview(home: Home) -> dict[str, Any]:
             select(*kinds, func.count()).group_by(*kinds)
         ):
             by_class[known.names[class_id]][split] += number
-        aside = {"excluded": 0, "quarantined": 0}
+        aside = {"excluded": 0, "quarantined": 0, "erased": 0}
         for class_id, split, state, number in connection.execute(
             select(*kinds, samples.c.state, func.count())
             .where(~TAKES_PART)
             .group_by(samples.c.class_id + 0, *kinds, samples.c.state)
         ):
             by_class[known.names[class_id]][split] -= number
-            aside["quarantined" if state == "active" else "excluded"] += number
+            aside["quarantined" if state == "active" else state] += number
         conflicts = connection.execute(
             select(func.count())
             .select_from(sample_events)

@@ -17,7 +17,7 @@ from toploss.models import Version
 from toploss.schema import holdout_answers as answers
 from toploss.schema import holdout_tallies as tallies
 from toploss.schema import samples
-from toploss.scoring import EXCLUDED, Standing
+from toploss.scoring import ACTIVE, Standing
 from toploss.space import Space
 
 KEPT = 6  # versions whose answers are, beside production's
@@ -65,7 +65,7 @@ def follow(connection: Connection, sample: Row[Any], standing: Standing) -> None
     Args:
         sample: its row, as it was before.
     """
-    before = None if sample.state == EXCLUDED else sample.class_id
+    before = sample.class_id if sample.state == ACTIVE else None
     after = None if standing.excluded else standing.class_id
     if before == after:
         return
@@ -157,10 +157,10 @@ def _write(
 
 def _count(connection: Connection, version: str) -> None:
     """Anew, from the answers."""
-    right = (samples.c.state != EXCLUDED) & (samples.c.class_id == answers.c.class_id)
+    right = (samples.c.state == ACTIVE) & (samples.c.class_id == answers.c.class_id)
     number, hits = connection.execute(
         select(
-            func.count().filter(samples.c.state != EXCLUDED),
+            func.count().filter(samples.c.state == ACTIVE),
             func.count().filter(right),
         )
         .join_from(answers, samples, samples.c.seq == answers.c.sample_seq)

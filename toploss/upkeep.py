@@ -14,7 +14,7 @@ from toploss.database import one_at_a_time
 from toploss.figures import Listed
 from toploss.home import Home
 from toploss.schema import alias_moves, samples, scores, scorings, tallies
-from toploss.scoring import EXCLUDED, State, rewrite
+from toploss.scoring import ACTIVE, State, rewrite
 from toploss.space import Space
 
 AT_ONCE = 2000  # scores in one transaction
@@ -128,7 +128,7 @@ def _follow(connection: Connection, scoring: Row[Any], rows: list[Row[Any]]) -> 
         connection,
         [new[row.sample_seq] for row in back],
         [row.decision_id for row in back],
-        [row.state == EXCLUDED for row in back],
+        [row.state != ACTIVE for row in back],
     )
     for row in rows:
         if row.today not in space.place:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from toploss import novelty, orders, snapshots, traits
+from toploss import novelty, orders, samples, snapshots, traits
 from toploss.drift import Reference
 from toploss.engine import Probabilities, softmax
 from toploss.home import Home
@@ -222,7 +222,10 @@ def pictured(home: Home, appraisal: Appraisal, snapshot: Snapshot) -> list[Pictu
     opinion = appraisal.opinion
     rows = [given[sample] for sample in opinion.ids]
     losses = orders.loss(opinion.probabilities, snapshots.places(rows, snapshot.labels))
-    worst = sorted(range(len(rows)), key=lambda at: (-losses[at], rows[at].id))[:PICTURES]
+    with home.db.read() as connection:
+        gone = samples.erased(connection)  # while it was trained
+    there = [at for at, row in enumerate(rows) if row.id not in gone]
+    worst = sorted(there, key=lambda at: (-losses[at], rows[at].id))[:PICTURES]
     return [
         Picture(
             sample=rows[at].id,

@@ -102,6 +102,7 @@ def show() -> Answer:
     text += (
         f"\n{found['changed']} of train and valid changed since the last verdict, "
         f"{found['excluded']} excluded, {found['quarantined']} quarantined, "
+        f"{found['erased']} erased, "
         f"{found['conflicts']} label conflicts on record"
     )
     return Answer(found, text)

@@ -1,10 +1,14 @@
 """Commands on single samples."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.edge import Answer, command, table, when
+
+if TYPE_CHECKING:
+    from toploss.erasure import Tombstone
 
 samples = typer.Typer(no_args_is_help=True, help="Single samples.")
 
@@ -18,7 +22,7 @@ def show(
     sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],
 ) -> Answer:
     """A sample as it stands, and everything that happened to it, oldest first."""
-    from toploss import classes, decisions, quarantine, trail
+    from toploss import classes, decisions, erasure, quarantine, trail
     from toploss import samples as stored
     from toploss.home import Home
 
@@ -26,7 +30,7 @@ def show(
     with home.db.read() as connection:
         row = stored.find(connection, sample)
         now = decisions.present(row, classes.load(connection))
-    history = trail.of(home, sample)
+    history, stone = trail.of(home, sample), erasure.of(home, sample)
     standing = {
         **now,
         "state": quarantine.state(row),
@@ -36,10 +40,12 @@ def show(
         "height": row.height,
         "bytes": row.bytes,
         "added_at": row.added_at,
+        "erased": stone and asdict(stone),
     }
     lines = [
         f"sample {sample}",
-        f"{row.name}: {row.format}, {row.width} × {row.height}, {row.bytes:,} bytes",
+        *([_told(stone)] if stone else []),
+        f"{row.name or 'image'}: {row.format}, {row.width} × {row.height}, {row.bytes:,} bytes",
         f"{standing['label']}, {standing['split']}, {standing['state']}, "
         f"revision {standing['revision']}; added {when(row.added_at)}",
         "",
@@ -52,3 +58,23 @@ def show(
         ),
     ]
     return Answer({**standing, "history": history}, "\n".join(lines))
+
+
+@command(samples, "erase")
+def erase(
+    sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],
+    reason: Annotated[str, typer.Option(help="Why it has to go; it is kept.")],
+) -> Answer:
+    """Erase a sample for good: its image, and all that was made of it. A tombstone stays."""
+    from toploss import erasure
+    from toploss.home import Home
+
+    stone = erasure.erase(Home.open(), sample, reason=reason, actor="local")
+    return Answer(asdict(stone), f"sample {sample}\n{_told(stone)}")
+
+
+def _told(stone: "Tombstone") -> str:
+    text = f"erased on {when(stone.at)} by {stone.actor}: {stone.reason}"
+    if stone.ended_at is None:
+        text += "; a run that began before may hold more of it, which goes when that has ended"
+    return text

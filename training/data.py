@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toploss import architectures, snapshots
+from toploss import architectures, erasure, snapshots
+from toploss.errors import Broken
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.preprocess import Preprocessing, decode
@@ -43,10 +44,15 @@ class Pictures:
         self._kept: dict[str, npt.NDArray[np.uint8]] = {}
 
     def __getitem__(self, sample_id: str) -> npt.NDArray[np.uint8]:
-        """Raises Broken when the stored bytes are gone or damaged."""
+        """Raises Broken: the stored bytes are gone or damaged; BadData: they were erased."""
         if sample_id in self._kept:
             return self._kept[sample_id]
-        picture = decode(self._home.blobs.get_image(sample_id), self.how.size, self._home.limits)
+        try:
+            data = self._home.blobs.get_image(sample_id)
+        except Broken:
+            erasure.explain(self._home, sample_id)
+            raise
+        picture = decode(data, self.how.size, self._home.limits)
         if len(self._kept) < self._room:
             self._kept[sample_id] = picture
         return picture

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from toploss import policy, records, runs, upkeep
+from toploss import erasure, policy, records, runs, upkeep
 from toploss.errors import Broken, Fenced, Refused
 from toploss.home import Home
 from toploss.processes import identity
@@ -47,6 +47,7 @@ class Dispatcher:
                 self._launcher.launch(lease)
                 self._lease = lease
         upkeep.step(self._home)
+        erasure.finish(self._home)
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop` is set; then end what was launched, back into the queue."""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from toploss.artifact import GOLDEN, ONNX, WEIGHTS, Loaded
 from toploss.engine import Engine, OnnxEngine, Probabilities, TorchEngine
 from toploss.errors import Broken
 from toploss.network import Exported, Network
-from toploss.novelty import Bank
+from toploss.novelty import Bank, packed
 from toploss.traits import Traits
 from training.conversion import write_ncnn
 
@@ -61,12 +62,16 @@ def write_onnx(network: Network, path: Path, size: int) -> None:
     quiet.level = level
 
 
-def write_golden(images: npt.NDArray[np.uint8], probabilities: Probabilities, path: Path) -> None:
-    """The images that every server checks itself on when it loads the version."""
+def write_golden(
+    images: npt.NDArray[np.uint8], probabilities: Probabilities, ids: Sequence[str], path: Path
+) -> None:
+    """The images that every server checks itself on when it loads the version, and the samples that
+    they are."""
     save_arrays(
         {
             "images": np.ascontiguousarray(images[:GOLDEN_IMAGES]),
             "probabilities": np.ascontiguousarray(probabilities[:GOLDEN_IMAGES]),
+            "ids": packed(ids[:GOLDEN_IMAGES]),
         },
         path,
     )
@@ -88,6 +93,7 @@ def write(
     draft: dict[str, Any],
     images: npt.NDArray[np.uint8],
     probabilities: Probabilities,
+    ids: Sequence[str],
     *,
     threads: int,
 ) -> tuple[dict[str, Any], Engine]:
@@ -97,6 +103,7 @@ def write(
         draft: of the manifest: labels, architecture, preprocessing.
         images: real pictures of the validation split, uint8 (n, 3, s, s).
         probabilities: training's, for these pictures.
+        ids: of their samples.
 
     Returns:
         The parity for the manifest (ncnn's is of the golden images), and ONNX Runtime's engine.
@@ -107,7 +114,7 @@ def write(
     size = images.shape[-1]
     write_weights(network, folder / WEIGHTS)
     write_onnx(network, folder / ONNX, size)
-    write_golden(images, probabilities, folder / GOLDEN)
+    write_golden(images, probabilities, ids, folder / GOLDEN)
     loaded = Loaded(folder=folder, manifest=draft)
     served = OnnxEngine(loaded, threads=threads)
     engines: list[Engine] = [served, TorchEngine(loaded, threads=threads)]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from toploss import __version__, models, records, snapshots
+from toploss import __version__, erasure, models, records, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
 from toploss.errors import Refused
@@ -40,6 +40,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
 
     Raises:
         NotFound: no such run. Refused: it has made no version to compare with.
+            BadData: samples of its snapshot were erased.
     """
     run = records.show(home, run_id)
     if run["version"] is None:
@@ -50,7 +51,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
     version = models.get(home, run["version"])
     card = version.manifest
     plan = Plan.from_json(run["settings"])
-    snapshot = snapshots.load(home, run["fingerprint"])
+    snapshot = erasure.none_of(home, snapshots.load(home, run["fingerprint"]))
     device, threads = hardware(home), int(card["threads"])
     pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, threads, lambda _: None)

@@ -1,6 +1,7 @@
 """The story of one run: from a frozen snapshot to a version, judged by the gate."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from toploss import architectures, artifact, records, runs, snapshots
+from toploss import architectures, artifact, erasure, records, runs, snapshots
 from toploss.engine import Engine
 from toploss.errors import BadData, BadInput, Cancelled, Fenced, ToplossError
 from toploss.home import Home
@@ -157,6 +158,8 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
             heard=diary.step,
         )
     checkpoints.clear()
+    with contextlib.suppress(ToplossError):  # the dispatcher does it, or the next who asks
+        erasure.finish(home)
     took = time.time() - started
     log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])
     return Result(
@@ -188,6 +191,7 @@ def _export(
         {**draft, "parity": {"tolerance": export.TOLERANCE}},
         pictures.stack(valid),
         found.valid[: len(valid)],
+        [row.id for row in valid],
         threads=draft["threads"],
     )
 
@@ -213,9 +217,12 @@ def _report(
 
 
 def _snapshot(home: Home, lease: Lease) -> Snapshot:
-    """Today's data; or those that an earlier attempt at this run has frozen."""
+    """Today's data; or those that an earlier attempt at this run has frozen. Raises BadData where
+    some of them were erased since."""
     kept = records.show(home, lease.run)["fingerprint"]
-    return snapshots.freeze(home) if kept is None else snapshots.load(home, str(kept))
+    if kept is None:
+        return snapshots.freeze(home)
+    return erasure.none_of(home, snapshots.load(home, str(kept)))
 
 
 def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:

@@ -50,7 +50,7 @@ def test_a_sample_as_it_stands_its_pictures_and_its_history(house: House) -> Non
     image = house.client.get(shown["image"])
     assert image.content == data
     assert image.headers["content-type"] == "image/png"
-    assert "immutable" in image.headers["cache-control"]
+    assert image.headers["cache-control"] == "private, max-age=86400"
     assert image.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in image.headers["content-security-policy"]
     again = house.client.get(shown["image"], headers={"if-none-match": image.headers["etag"]})
@@ -96,6 +96,43 @@ def test_what_cannot_be_added(house: House, data: bytes, label: str, status: int
     before = house.client.get("/v1/dataset").json()["samples"]
     is_problem(post(house, data, label, "a.jpg"), status)
     assert house.client.get("/v1/dataset").json()["samples"] == before
+
+
+def test_it_is_erased_for_good_with_a_reason(house: House) -> None:
+    sample, version = house.ids[0], house.desk.swap.serving.version
+    decision = {"sample": sample, "action": "confirm", "revision": 1}
+    assert house.client.post("/v1/decisions", json=decision).status_code == 201
+    address = f"/v1/samples/{sample}"
+    tag = {"if-none-match": house.client.get(f"{address}/image").headers["etag"]}
+
+    assert "reason" in is_problem(house.client.delete(address), 400)
+    erased = house.client.delete(address, params={"reason": "she asked for it"})
+
+    assert erased.status_code == 200, erased.text
+    body = erased.json()
+    assert (body["id"], body["state"]) == (sample, "erased")
+    assert (body["reason"], body["actor"]) == ("she asked for it", "local")
+    assert body["at"].endswith("Z")
+    assert body["ended"].endswith("Z")
+    assert house.client.delete(address, params={"reason": "again"}).json() == body
+    shown = house.client.get(address).json()
+    assert (shown["state"], shown["revision"], shown["decision"]) == ("erased", 3, None)
+    assert (shown["image"], shown["thumbnail"]) == (None, None)
+    for part in ("image", "thumbnail", "heatmap"):
+        assert "was erased" in is_problem(house.client.get(f"{address}/{part}", headers=tag), 410)
+    history = house.client.get(f"{address}/history").json()["items"]
+    assert [event["action"] for event in history] == ["add", "confirm", "erase"]
+    again = house.client.post("/v1/decisions", json={**decision, "revision": 3})
+    assert "was erased" in is_problem(again, 410)
+    known = post(house, picture(0, side=24), "blue")
+    assert "was erased" in is_problem(known, 410)
+    listed = house.client.get("/v1/samples").json()["items"]
+    assert sample not in {item["id"] for item in listed}
+    stones = house.client.get("/v1/samples", params={"state": "erased"}).json()["items"]
+    assert [item["id"] for item in stones] == [sample]
+    assert house.client.get("/v1/dataset").json()["erased"] == 1
+    assert house.desk.swap.serving.version == version
+    is_problem(house.client.delete("/v1/samples/nobody", params={"reason": "x"}), 404)
 
 
 def test_missing_and_wrong_fields_are_named(house: House) -> None:

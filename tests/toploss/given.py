@@ -43,6 +43,11 @@ def running(home: Home) -> Lease:
     return runs.start(home, plan(home), owner="elsewhere:1:1.0", actor="ann", promote=True)
 
 
+def ended(home: Home, lease: Lease) -> None:
+    with home.db.write() as connection:
+        runs.finish(connection, lease, RunState.FAILED, error="for the test")
+
+
 def version(home: Home, *labels: str, at: float = 0.0, **manifest: Any) -> str:
     """A version of these classes, in this order, with the run that published it."""
     lease, name = running(home), new_id()

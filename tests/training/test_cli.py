@@ -285,6 +285,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         ("models", "rollback"),
         ("models", "shadow"),
         ("captures", "erase"),
+        ("samples", "erase"),
     }
     assert asked | elsewhere == set(_commands())
 

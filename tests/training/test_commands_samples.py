@@ -1,0 +1,36 @@
+"""The commands on single samples, from the line that is typed to its answer."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from tests.toploss import given
+from toploss.home import Home
+from training.cli import app
+
+
+@pytest.fixture
+def run(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("TOPLOSS_HOME", str(home.settings.home))
+    return lambda *words: CliRunner().invoke(app, ["samples", *words])
+
+
+def test_one_is_erased_for_good_with_a_reason(home: Home, run: Callable[..., Result]) -> None:
+    sample = given.sample(home, 1, "cat").id
+
+    assert run("erase", sample).exit_code == 2
+    assert run("erase", sample, "--reason", " ").exit_code == 1
+    erased = json.loads(run("erase", sample, "--reason", "asked for", "--json").stdout)
+
+    assert (erased["id"], erased["reason"], erased["actor"]) == (sample, "asked for", "local")
+    assert erased["ended_at"] >= erased["at"]
+    assert "by local: asked for" in run("erase", sample, "--reason", "again").output
+    shown = run("show", sample).output
+    assert "by local: asked for" in shown
+    assert "cat, train, erased, revision 2" in shown
+    data = json.loads(run("show", sample, "--json").stdout)
+    assert (data["state"], data["name"], data["erased"]) == ("erased", "", erased)
+    assert run("erase", "0" * 64, "--reason", "x").exit_code == 4
