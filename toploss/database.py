@@ -213,12 +213,26 @@ def one_at_a_time(connection: Connection) -> None:
 def in_order(connection: Connection) -> Iterator[None]:
     """What is asked within is read from an index that has its order. PostgreSQL thinks that two
     classes which are often seen together are so by chance, and would fetch and sort them all."""
+    with _without(connection, "enable_sort"):
+        yield
+
+
+@contextmanager
+def by_index(connection: Connection) -> Iterator[None]:
+    """What is asked within is found by an index. Before PostgreSQL has counted a table that grows
+    fast, it thinks it small, and would read all of it."""
+    with _without(connection, "enable_seqscan"):
+        yield
+
+
+@contextmanager
+def _without(connection: Connection, way: str) -> Iterator[None]:
     told = connection.dialect.name == "postgresql"
     if told:
-        connection.execute(text("SET LOCAL enable_sort = off"))
+        connection.execute(text(f"SET LOCAL {way} = off"))
     yield
     if told:
-        connection.execute(text("SET LOCAL enable_sort = on"))
+        connection.execute(text(f"SET LOCAL {way} = on"))
 
 
 def _engine(url: str) -> Engine:

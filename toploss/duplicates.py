@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from toploss import likeness, preprocess
+from toploss.database import by_index
 from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.likeness import BANDS, SAME, Likeness
@@ -52,9 +53,11 @@ def near(connection: Connection, like: Likeness, *, but: int | None = None) -> l
     """
     if like.bands is None:
         return []
+    with by_index(connection):
+        candidates = connection.exec_driver_sql(_candidates(like.bands)).all()
     close = [
         seq
-        for seq, *bands in connection.exec_driver_sql(_candidates(like.bands))
+        for seq, *bands in candidates
         if seq != but and likeness.distance(like.bands, bands) <= likeness.RADIUS
     ]
     if not close:

@@ -1,21 +1,22 @@
 // Many samples at once: what is alike is judged side by side. Only what was selected by hand is
 // decided. After the ARIA pattern of a listbox: arrows move, Space selects, Shift takes the range.
 
-import { ask, freshKey, post } from "./ask.js";
+import { ask } from "./ask.js";
 import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
 
 const PAGE = 60;
-const MOST = 500; // decisions in one request
 
 export class Grid {
   #items = [];
   #selected = new Set();
   #cursor = null;
   #anchor = 0;
+  #list = 0; // grows with every other list
 
-  // decided(answers): some were recorded.
-  constructor(decided) {
-    this.decided = decided;
+  // decide(decisions, order): said of the selected samples. hidden(id, listed): whether a sample is
+  // left out, as the feed has it.
+  constructor(decide, hidden) {
+    Object.assign(this, { decide, hidden });
     $("tiles").addEventListener("click", (event) => this.#clicked(event));
     $("tiles").addEventListener("keydown", (event) => this.#pressed(event));
     $("more").addEventListener("click", () => this.#read().catch(complain));
@@ -35,7 +36,13 @@ export class Grid {
     $("bulk-label").replaceChildren(option("", "label…"), ...names.map((name) => option(name, name)));
   }
 
+  // Nothing is selected that another list would make forgotten.
+  get idle() {
+    return this.#selected.size === 0;
+  }
+
   async load(filters) {
+    this.#list += 1;
     this.filters = filters;
     this.#items = [];
     this.#anchor = 0;
@@ -46,12 +53,18 @@ export class Grid {
   }
 
   async #read() {
-    const query = new URLSearchParams({ ...this.filters, limit: PAGE, ...(this.#cursor && { cursor: this.#cursor }) });
-    const page = await ask(`/v1/top-losses?${query}`);
+    const list = this.#list;
     const first = this.#items.length;
-    this.#items.push(...page.items);
-    this.#cursor = page.next_cursor;
-    $("tiles").append(...page.items.map((item, place) => tile(item, first + place)));
+    let items;
+    do {
+      const query = new URLSearchParams({ ...this.filters, limit: PAGE, ...(this.#cursor && { cursor: this.#cursor }) });
+      const page = await ask(`/v1/top-losses?${query}`);
+      if (list !== this.#list) return; // another was asked for meanwhile
+      items = page.items.filter((item) => !this.hidden(item.id, this.filters.state));
+      this.#cursor = page.next_cursor;
+    } while (items.length === 0 && this.#cursor);
+    this.#items.push(...items);
+    $("tiles").append(...items.map((item, place) => tile(item, first + place)));
     $("more").hidden = !this.#cursor;
     this.#focus(first ? first : 0, first > 0);
     this.#tell();
@@ -121,40 +134,25 @@ export class Grid {
     $("select-none").disabled = number === 0;
   }
 
-  async #decide(action, label = null) {
-    const chosen = [...this.#selected].filter((item) => !label || label(item) !== item.label).slice(0, MOST);
+  #decide(action, label = null) {
+    const chosen = [...this.#selected].filter((item) => !label || label(item) !== item.label);
+    if (!chosen.length) return say("The selected samples have that label already.");
     const spoken = chosen.map((item) => ({
       sample: item.id, action, revision: item.revision, ...(item.rank && { rank: item.rank }), ...(label && { label: label(item) }),
     }));
-    if (!spoken.length) return say("The selected samples have that label already.");
-    const key = freshKey();
-    try {
-      const answers = await again(() =>
-        post("/v1/decisions/bulk", { decisions: spoken, order: this.filters.order ?? "loss" }, { "Idempotency-Key": key }),
-      );
-      const refused = answers.filter((answer) => answer.status).length;
-      const done = answers.length - refused;
-      say(`${done} decided.${refused ? ` ${refused} not: somebody changed them meanwhile; they are shown as they are now.` : ""}`, refused > 0);
-      this.decided(answers.filter((answer) => !answer.status));
-      await this.load(this.filters);
-      $("tiles").children[0]?.focus();
-    } catch (problem) {
-      complain(problem);
-    }
+    this.decide(spoken, this.filters.order ?? "loss");
+    say(`${spoken.length} decided.`);
+    this.#drop(new Set(chosen));
   }
-}
 
-// Once more with the same key, where the network failed.
-async function again(work) {
-  for (const pause of [500, 2000, 5000]) {
-    try {
-      return await work();
-    } catch (problem) {
-      if (problem.status && problem.status < 500 && problem.status !== 429) throw problem;
-      await new Promise((done) => setTimeout(done, pause));
-    }
+  #drop(gone) {
+    this.#items = this.#items.filter((item) => !gone.has(item));
+    this.#selected.clear();
+    this.#anchor = 0;
+    $("tiles").replaceChildren(...this.#items.map(tile));
+    this.#focus(0, true);
+    this.#tell();
   }
-  return work();
 }
 
 function tile(item, place) {

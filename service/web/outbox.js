@@ -6,6 +6,7 @@ import { Problem, ask, freshKey, post } from "./ask.js";
 
 const WHO = document.querySelector('meta[name="reviewer"]').content;
 const PREFIX = `toploss.out.${WHO}.`; // nobody sends what another has decided
+const MOST = 500; // decisions in one request
 const PATIENCE_S = [0.3, 1, 2, 4, 8]; // between tries
 
 export class Outbox {
@@ -29,6 +30,12 @@ export class Outbox {
 
   decide(body, text) {
     return this.#put({ kind: "decide", body, text });
+  }
+
+  // Many at once: all of them are kept before the first is sent.
+  decideAll(decisions, order) {
+    for (let first = 0; first < decisions.length; first += MOST)
+      this.#put({ kind: "bulk", body: { decisions: decisions.slice(first, first + MOST), order } });
   }
 
   // `of`: a decision that was answered, by its id, or one that still waits, by its key.
@@ -98,9 +105,12 @@ export class Outbox {
   }
 
   #tell() {
-    this.changed({ waiting: this.#waiting.length, failed: this.#failed });
+    this.changed({ waiting: this.#waiting.flatMap(samplesOf).length, failed: this.#failed });
   }
 }
+
+// The samples that an entry speaks of.
+export const samplesOf = ({ body }) => (body.decisions ?? [body]).map(({ sample }) => sample);
 
 // 403: the session is another one than the page's; a reload heals it, and the entry outlives that.
 const mayHeal = ({ status }) => [0, 401, 403, 408, 429].includes(status) || status >= 500;
@@ -109,6 +119,11 @@ async function transmitted(entry) {
   if (entry.kind === "undo") {
     if (!entry.id) throw new Problem({ status: 404, detail: "what should be undone was not recorded" });
     return ask(`/v1/decisions/${entry.id}`, { method: "DELETE" });
+  }
+  if (entry.kind === "bulk") {
+    const answers = await post("/v1/decisions/bulk", entry.body, { "Idempotency-Key": entry.key });
+    if (Array.isArray(answers)) return answers;
+    throw new Problem({ status: 0, detail: "the answer is none of the service's" });
   }
   const answer = await post("/v1/decisions", entry.body, { "Idempotency-Key": entry.key });
   if (!answer.id) throw new Problem({ status: 0, detail: "the answer is none of the service's" });

@@ -3,11 +3,12 @@
 
 import { ask } from "./ask.js";
 import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
+import { Conflicts } from "./conflicts.js";
 import { Evidence } from "./evidence.js";
 import { Feed, failed, sample } from "./feed.js";
 import { Grid } from "./grid.js";
 import { Keys } from "./keys.js";
-import { Outbox } from "./outbox.js";
+import { Outbox, samplesOf } from "./outbox.js";
 import { Picker } from "./picker.js";
 import { Progress } from "./progress.js";
 import * as queues from "./queues.js";
@@ -29,29 +30,33 @@ const outbox = new Outbox({
   sent(entry, answer) {
     if (entry.kind === "decide") for (const one of done) if (one.key === entry.key) one.id = answer.id;
     if (entry.kind === "undo") returned(entry);
+    if (entry.kind === "bulk") severalSent(entry, answer);
     if (outbox.entries.length === 0) progress.look();
     if (feed.current && !grid) show(); // pictures that failed are asked for again
   },
   refused(entry, problem) {
     done = done.filter((one) => one.key !== entry.key);
-    gone.delete(entry.body.sample);
+    for (const id of samplesOf(entry)) gone.delete(id);
     enable();
-    conflict(entry, problem);
+    if (!problem.present?.label) return say(`Not recorded: ${problem.message}.`, true);
+    conflicts.add(problem.present);
+    say("");
   },
 });
-for (const { kind, body } of outbox.entries) if (kind === "decide") gone.add(body.sample);
+for (const entry of outbox.entries) if (entry.kind !== "undo") samplesOf(entry).forEach((id) => gone.add(id));
 
 // A list of what is pending leaves out what was decided here; of decided ones, only what the service
 // does not know of yet.
-const waits = (id) => outbox.entries.some(({ body }) => body.sample === id);
-const feed = new Feed((id, listed) => (listed ? waits(id) : gone.has(id)), show);
+const waits = (id) => outbox.entries.some((entry) => samplesOf(entry).includes(id));
+const hidden = (id, listed) => (listed ? waits(id) : gone.has(id));
+const feed = new Feed(hidden, show);
 const evidence = new Evidence();
 const progress = new Progress(() => reload().then(() => say("A new model serves; this is its list."), complain));
-const tiles = new Grid((answers) => {
-  for (const { id, sample } of answers) done.push({ id, sample, text: "decided in the grid" });
-  countPairs();
-  progress.look();
-});
+const tiles = new Grid((decisions, order) => {
+  for (const { sample } of decisions) gone.add(sample);
+  outbox.decideAll(decisions, order);
+}, hidden);
+const conflicts = new Conflicts(lookAt);
 const picker = new Picker($("relabel-to"), $("relabel-list"), (label) => decide("relabel", label));
 
 // --- where we are: kept in the address, so that a reload leads back
@@ -205,27 +210,22 @@ function bringBack(item) {
   feed.put(item);
 }
 
-const conflicts = []; // samples as they stand, whose decisions came too late; oldest first
-
-function conflict(entry, problem) {
-  if (!problem.present?.label) return say(`Not recorded: ${problem.message}.`, true);
-  conflicts.push(problem.present);
-  showConflict();
-  say("");
+// What was said of many in the grid was answered, each for itself.
+function severalSent({ body }, answers) {
+  const refused = answers.filter(({ status }) => status).length;
+  answers.forEach(({ id, status }, place) => {
+    const { sample } = body.decisions[place];
+    if (status) gone.delete(sample);
+    else done.push({ id, sample, text: "decided in the grid" });
+  });
+  if (refused)
+    say(`${answers.length - refused} decided. ${refused} not: somebody changed them meanwhile; they are shown as they are now.`, true);
+  enable();
+  countPairs().catch(complain);
+  if (grid && outbox.entries.length === 0 && tiles.idle) tiles.load(filters()).catch(complain);
 }
 
-function showConflict() {
-  const [now] = conflicts;
-  $("present").hidden = !now;
-  if (!now) return;
-  const stands = now.state === "excluded" ? "excluded" : `labelled ${now.label}`;
-  const more = conflicts.length > 1 ? ` So ${conflicts.length > 2 ? "were" : "was"} ${conflicts.length - 1} more.` : "";
-  $("present-text").textContent = `Not recorded: sample ${now.id.slice(0, 8)} was changed meanwhile and is now ${stands}, at revision ${now.revision}.${more}`;
-}
-
-async function lookAtConflict() {
-  const now = conflicts.shift();
-  showConflict();
+async function lookAt(now) {
   gone.delete(now.id);
   if (queue !== "top") {
     queue = "top";
@@ -393,7 +393,6 @@ function wire() {
     event.preventDefault();
     document.activeElement.blur();
   });
-  $("present-look").addEventListener("click", lookAtConflict);
   $("queues").addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
@@ -421,8 +420,9 @@ async function loadDone() {
   const events = (await ask("/v1/decisions?limit=100")).items;
   const undone = new Set(events.map((event) => event.undoes));
   const mine = events.filter((event) => event.actor === WHO && !event.evidence?.blind && event.action !== "undo" && !undone.has(event.id));
-  const waiting = outbox.entries.filter(({ kind }) => kind === "decide");
-  done = mine.map((event) => ({ id: event.id, sample: event.sample, text: event.action })).reverse();
+  const taken = new Set(outbox.entries.flatMap(({ kind, id, of }) => (kind === "undo" ? [id, of] : [])));
+  const waiting = outbox.entries.filter(({ kind, key }) => kind === "decide" && !taken.has(key));
+  done = mine.filter(({ id }) => !taken.has(id)).map((event) => ({ id: event.id, sample: event.sample, text: event.action })).reverse();
   done.push(...waiting.map(({ key, body, text }) => ({ key, sample: body.sample, text })));
 }
 

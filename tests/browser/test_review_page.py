@@ -240,6 +240,7 @@ def test_a_pair_is_decided_in_the_grid(page: Page, site: Site) -> None:
     expect(page.locator("#selected")).to_have_text("6 selected")
     page.click("#bulk-suggest")
     expect(page.locator("#message")).to_have_text("6 decided.")
+    saved(page)
     assert [event["label"] for event in said(site.home)] == [pair.predicted] * 6
     expect(page.locator(".tile")).to_have_count(min(pair.samples - 6, 60))
     press(page, "g")
@@ -258,6 +259,52 @@ def test_in_the_grid_too_others_are_not_overwritten(page: Page, site: Site) -> N
     page.click("#bulk-keep")
     expect(page.locator("#message")).to_contain_text("59 decided. 1 not")
     assert standing(site.home, first.id)["actor"] == "bob"
+
+
+def test_what_was_decided_in_the_grid_outlives_the_network_and_the_page(
+    context: BrowserContext, site: Site
+) -> None:
+    page = review(context, site, "?view=grid", expect=OFFLINE)
+    first = page.locator(".tile img").first.get_attribute("src")
+    page.route("**/v1/decisions/bulk", lambda route: route.abort())
+    page.click("#select-all")
+    page.click("#bulk-keep")
+    expect(page.locator("#saves")).to_contain_text("60 decisions not saved yet")
+    page.reload()
+    ready(page)
+    expect(page.locator("#saves")).to_contain_text("60 decisions not saved yet")
+    expect(page.locator(".tile").first).to_be_visible()
+    assert page.locator(".tile img").first.get_attribute("src") != first  # it is not asked again
+    assert not said(site.home)
+
+    page.unroute("**/v1/decisions/bulk")
+    saved(page)
+
+    events = said(site.home)
+    assert [event["action"] for event in events] == ["confirm"] * 60
+    assert len({event["sample"] for event in events}) == 60
+
+
+def test_an_undo_on_its_way_is_not_sent_twice(context: BrowserContext, site: Site) -> None:
+    page = review(context, site, expect=OFFLINE)
+    first = current(page)
+    for key in ("Enter", "x"):
+        press(page, key)
+        saved(page)
+    page.route("**/v1/decisions/*", lambda route: route.abort())
+    press(page, "u")
+    expect(page.locator("#saves")).to_contain_text("1 decision not saved yet")
+    page.reload()
+    ready(page)
+    press(page, "u")  # takes back the one before, not the same again
+    expect(page.locator("#saves")).to_contain_text("2 decisions not saved yet")
+    page.unroute("**/v1/decisions/*")
+    saved(page)
+
+    events = said(site.home)
+    assert [event["action"] for event in events] == ["confirm", "exclude", "undo", "undo"]
+    assert [event["undoes"] for event in events[2:]] == [events[1]["id"], events[0]["id"]]
+    looks_at(page, first)
 
 
 def test_keys_are_shown_given_others_and_switched_off(page: Page, site: Site) -> None:
