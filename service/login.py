@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from service.auth import COOKIE, SESSION_S
 from service.desk import OurDesk, OurHome
 from service.pages import page
+from toploss.keys import Role
 
 router = APIRouter(tags=["pages"])
 
@@ -17,7 +18,7 @@ Next = Annotated[str, Query(alias="next", description="a path of ours")]
 
 @router.get("/login", summary="The page to sign in on", response_class=Response)
 def login_page(home: OurHome, request: Request, after: Next = "/review") -> Response:
-    return page(home, request, "login.html", after=_ours(after), refused=False)
+    return page(home, request, "login.html", after=_ours(after), refused="")
 
 
 @router.post(
@@ -25,7 +26,10 @@ def login_page(home: OurHome, request: Request, after: Next = "/review") -> Resp
     summary="Sign in with a key",
     response_class=Response,
     status_code=303,
-    responses={401: {"content": {"text/html": {}}, "description": "The page again."}},
+    responses={
+        status: {"content": {"text/html": {}}, "description": "The page again."}
+        for status in (401, 403)
+    },
 )
 def login(
     home: OurHome,
@@ -34,10 +38,14 @@ def login(
     key: Annotated[str, Form(max_length=200)],
     after: Next = "/review",
 ) -> Response:
-    """A session in a cookie; 401 and the page again, if the key is not in force."""
+    """A session in a cookie; 401 and the page again, if the key is not in force; 403, if it is for
+    programs alone."""
+    holder = desk.doorkeeper.ring.holder(key.strip())
     session = desk.doorkeeper.sign_in(key.strip())
-    if session is None:
-        return page(home, request, "login.html", status=401, after=_ours(after), refused=True)
+    if holder is None or session is None:
+        return _again(home, request, after, 401, "That key is not in force.")
+    if not holder.role.covers(Role.REVIEW):
+        return _again(home, request, after, 403, f"Key {holder.name} is for predictions alone.")
     answer = RedirectResponse(_ours(after), 303)
     answer.set_cookie(
         COOKIE,
@@ -49,6 +57,10 @@ def login(
         or request.headers.get("x-forwarded-proto", "") == "https",
     )
     return answer
+
+
+def _again(home: OurHome, request: Request, after: str, status: int, refused: str) -> Response:
+    return page(home, request, "login.html", status=status, after=_ours(after), refused=refused)
 
 
 @router.post("/logout", summary="Sign out", response_class=Response, status_code=303)

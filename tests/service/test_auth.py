@@ -264,6 +264,13 @@ def test_a_wrong_key_shows_the_page_again(locked: House) -> None:
     assert COOKIE not in locked.client.cookies
 
 
+def test_a_key_of_programs_opens_no_page(locked: House) -> None:
+    answer = locked.client.post("/login", data={"key": locked.secrets["predict"]}, headers=BROWSER)
+    assert answer.status_code == 403
+    assert "Key predict-key is for predictions alone." in answer.text
+    assert COOKIE not in locked.client.cookies
+
+
 def test_a_session_changes_things_with_its_token_alone(
     signed_in: tuple[House, dict[str, str]],
 ) -> None:
