@@ -1,5 +1,6 @@
 """How far the review is: what was decided, what is left, and what that is worth."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 from toploss import losses, policy, tally
 from toploss.database import in_order
 from toploss.decisions import Kind
-from toploss.estimate import Estimate, Left, remaining
+from toploss.estimate import Estimate, Left, Word, remaining
 from toploss.figures import Listed
 from toploss.home import Home
 from toploss.intervals import Interval, wilson
@@ -19,6 +20,8 @@ from toploss.schema import DECIDED, sample_events, samples, scores, tallies
 RECENT = 50  # decisions, in which the share of wrong labels is told
 LOOKED_BACK = 1_000  # events, for the estimate
 ALL_LEFT = 1_000  # up to so many samples, the estimate counts each
+EVEN = 0.5  # what is likelier than this is likelier than everything else
+ROUNDED = 1e-6  # of probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ def now(home: Home) -> Progress:
         version, scoring = losses.scoring_now(connection)
         verdicts = _verdicts(connection)
         reviewed = left = unscored = 0
-        rest = Left(np.zeros(0), np.zeros(0))
+        rest = Left(_word([]), np.zeros(0))
         if scoring is not None:
             reviewed = _number(connection, scoring, Listed.DECIDED)
             left = _number(connection, scoring, Listed.PENDING)
@@ -62,7 +65,7 @@ def now(home: Home) -> Progress:
         unscored=unscored,
         recent=_recent(verdicts),
         estimate=remaining(
-            np.array([verdict.loss for verdict in verdicts], np.float64),
+            _word([(verdict.loss, verdict.agreed) for verdict in verdicts]),
             np.array([verdict.wrong for verdict in verdicts], np.bool_),
             rest,
         ),
@@ -76,6 +79,7 @@ class _Verdict:
 
     wrong: bool
     loss: float  # as the list showed it
+    agreed: bool  # the model would have given the same label
 
 
 def _verdicts(connection: Connection) -> list[_Verdict]:
@@ -92,6 +96,7 @@ def _verdicts(connection: Connection) -> list[_Verdict]:
             event.class_id,
             event.before["class_id"].as_integer().label("class_before"),
             event.evidence["loss"].as_float().label("loss"),
+            event.evidence["confidence"].as_float().label("confidence"),
             event.evidence["imported"].as_string().label("imported"),
         )
         .where(DECIDED)
@@ -107,7 +112,9 @@ def _verdicts(connection: Connection) -> list[_Verdict]:
             if row.loss is not None and row.imported is None:
                 other = row.class_id != row.class_before  # the same once more: it was right
                 wrong = row.kind == Kind.EXCLUDE or (row.kind == Kind.RELABEL and other)
-                found.append(_Verdict(wrong, row.loss))
+                # What it thought of the label was what it thought most of.
+                agreed = math.exp(-row.loss) > (row.confidence or EVEN) - ROUNDED
+                found.append(_Verdict(wrong, row.loss, agreed))
     return found
 
 
@@ -136,16 +143,21 @@ def _left(connection: Connection, scoring: Row[object], number: int) -> Left:
     """All that is pending; of many the worst, and for the others the pool's quantiles below them:
     to read more would take longer than to decide a sample."""
     pending = (scores.c.scoring == scoring.id) & (scores.c.listed == int(Listed.PENDING))
-    worst_first = select(scores.c.loss).where(pending).order_by(scores.c.loss.desc())
+    same = scores.c.class_id == scores.c.predicted_class_id
+    worst_first = select(scores.c.loss, same).where(pending).order_by(scores.c.loss.desc())
     with in_order(connection):
-        found = connection.execute(worst_first.limit(ALL_LEFT)).scalars().all()
-    worst = np.array(found, np.float64)
+        worst = [(loss, same) for loss, same in connection.execute(worst_first.limit(ALL_LEFT))]
     if number <= len(worst):
-        return Left(worst, np.ones(len(worst)))
-    knots = np.array(scoring.loss_knots, np.float64)
-    rest = knots[knots < worst[-1]]
+        return Left(_word(worst), np.ones(len(worst)))
+    rest = [(loss, math.exp(-loss) > EVEN) for loss in scoring.loss_knots if loss < worst[-1][0]]
     weight = (number - len(worst)) / max(len(rest), 1)
     return Left(
-        np.concatenate([worst, rest]),
+        _word([*worst, *rest]),
         np.concatenate([np.ones(len(worst)), np.full(len(rest), weight)]),
     )
+
+
+def _word(said: Sequence[tuple[float, bool]]) -> Word:
+    """Of losses, and whether the model agrees."""
+    losses, agrees = zip(*said, strict=True) if said else ((), ())
+    return Word(losses=np.array(losses, np.float64), agrees=np.array(agrees, np.bool_))
