@@ -53,6 +53,10 @@ class NewClass(BaseModel):
     name: str = Field(min_length=1, max_length=classes.LONGEST_NAME)
 
 
+class Why(BaseModel):
+    reason: str
+
+
 @router.post(
     "/samples",
     summary="Add a labelled image",
@@ -125,14 +129,16 @@ def erase(
     actor: Actor,
     sample_id: SampleId,
     reason: Annotated[
-        str, Query(max_length=erasure.LONGEST_REASON, description="why it has to go; it is kept")
-    ],
+        str, Query(description="why it has to go, which is kept; or in the body")
+    ] = "",
+    body: Why | None = None,
 ) -> dict[str, Any]:
     """Its image goes, and all that was made of it: thumbnails, likeness, scores, captures, its rows
     in the features and golden images of every version, its picture in reports. A tombstone stays.
     `ended` is null while a run that began before may publish more of it; the rest follows then.
     To ask again changes nothing."""
-    stone = erasure.erase(home, sample_id, reason=reason, actor=actor)
+    why = reason or (body.reason if body else "")
+    stone = erasure.erase(home, sample_id, reason=why, actor=actor)
     log.info("action=erase-sample outcome=done sample=%s actor=%s", sample_id, actor)
     return {
         "id": stone.id,

@@ -115,6 +115,8 @@ def test_it_is_erased_for_good_with_a_reason(house: House) -> None:
     assert body["at"].endswith("Z")
     assert body["ended"].endswith("Z")
     assert house.client.delete(address, params={"reason": "again"}).json() == body
+    other = house.client.request("DELETE", f"/v1/samples/{house.ids[1]}", json={"reason": "too"})
+    assert other.json()["reason"] == "too"
     shown = house.client.get(address).json()
     assert (shown["state"], shown["revision"], shown["decision"]) == ("erased", 3, None)
     assert (shown["image"], shown["thumbnail"]) == (None, None)
@@ -129,8 +131,8 @@ def test_it_is_erased_for_good_with_a_reason(house: House) -> None:
     listed = house.client.get("/v1/samples").json()["items"]
     assert sample not in {item["id"] for item in listed}
     stones = house.client.get("/v1/samples", params={"state": "erased"}).json()["items"]
-    assert [item["id"] for item in stones] == [sample]
-    assert house.client.get("/v1/dataset").json()["erased"] == 1
+    assert [item["id"] for item in stones] == [house.ids[1], sample]
+    assert house.client.get("/v1/dataset").json()["erased"] == 2
     assert house.desk.swap.serving.version == version
     is_problem(house.client.delete("/v1/samples/nobody", params={"reason": "x"}), 404)
 
