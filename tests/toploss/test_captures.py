@@ -1,4 +1,4 @@
-"""What is kept of production, claimed, labelled and forgotten; on both databases."""
+"""What is kept of production, listed and forgotten; on both databases."""
 
 import threading
 import time
@@ -6,16 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from tests.conftest import picture
 from tests.toploss import given
-from toploss import blind, captures, classes, feedback, labelling, samples, snapshots, trail
-from toploss.blind import Queue
-from toploss.blobs import image_path, sha256
+from tests.toploss.capturing import in_days, kept, listed, number_of
+from toploss import captures, classes, feedback, labelling, samples
 from toploss.captures import DAY_S, Shot, Why
 from toploss.database import one_at_a_time
-from toploss.errors import BadInput, Broken, CapReached, NotFound, NotKept, Stale, UnknownLabel
+from toploss.errors import Broken, CapReached, NotFound, NotKept
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.schema import capture_claims
@@ -27,28 +26,6 @@ def home(any_home: Home) -> Home:
     for label in ("cat", "dog"):
         classes.add(any_home, label, actor="importer")
     return any_home
-
-
-def kept(home: Home, seed: int, why: Why = Why.MARGIN, **more: Any) -> str:
-    shot = Shot(id=new_id(), data=picture(seed), why=why, **more)
-    assert captures.keep(home, shot)
-    return shot.id
-
-
-def listed(home: Home, which: Any = "waiting", **more: Any) -> list[str]:
-    rows, total = captures.listed(home, which, **{"limit": 100, **more})
-    assert more or total == len(rows)
-    return [row["id"] for row in rows]
-
-
-def number_of(home: Home, what: Any) -> int:
-    with home.db.read() as connection:
-        return int(connection.execute(select(func.count()).select_from(what)).scalar_one())
-
-
-def in_days(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    now = time.time()
-    monkeypatch.setattr("time.time", lambda: now + days * DAY_S)
 
 
 def test_it_is_kept_with_what_was_said_of_it(home: Home) -> None:
@@ -130,195 +107,6 @@ def test_what_is_erased_does_not_make_room_and_tomorrow_there_is_some(
         kept(home, 4, Why.FEEDBACK)
     in_days(monkeypatch, 1)
     kept(home, 2)
-
-
-def test_a_claim_is_noted_and_labels_nothing(home: Home) -> None:
-    capture_id = kept(home, 1)
-
-    first = feedback.claim(home, "cat", actor="shop", capture_id=capture_id)
-    again = feedback.claim(home, "cat", actor="shop", data=picture(1))
-    other = feedback.claim(home, "dog", actor="till", capture_id=capture_id, data=picture(1))
-
-    assert [one.new for one in (first, again, other)] == [True, False, True]
-    assert {(one.id, one.state) for one in (first, again, other)} == {(capture_id, "waiting")}
-    claimed = captures.show(home, capture_id)["claimed"]
-    assert (claimed["label"], claimed["by"]) == ("dog", "till")
-    assert number_of(home, capture_claims) == 2
-    assert snapshots.overview(home)["samples"] == 0
-
-
-def test_what_cannot_be_claimed(home: Home) -> None:
-    capture_id = kept(home, 1)
-    with pytest.raises(UnknownLabel):
-        feedback.claim(home, "cow", actor="shop", capture_id=capture_id)
-    with pytest.raises(NotKept, match="send the image along"):
-        feedback.claim(home, "cat", actor="shop", capture_id=new_id())
-    with pytest.raises(NotKept):
-        feedback.claim(home, "cat", actor="shop", data=picture(2))
-    with pytest.raises(BadInput, match="not the one"):
-        feedback.claim(home, "cat", actor="shop", capture_id=capture_id, data=picture(2))
-    assert number_of(home, capture_claims) == 0
-
-
-def test_of_what_one_caller_says_of_an_image_little_is_kept_and_the_last_word(home: Home) -> None:
-    one, two = kept(home, 1), kept(home, 2)
-    feedback.claim(home, "dog", actor="till", capture_id=one)
-    feedback.claim(home, "dog", actor="till", capture_id=two)
-    for number in range(feedback.MOST + 3):
-        feedback.claim(home, ("cat", "dog")[number % 2], actor="shop", capture_id=one)
-
-    assert number_of(home, capture_claims) == feedback.MOST + 2
-    claimed = captures.show(home, one)["claimed"]
-    assert (claimed["label"], claimed["by"]) == ("cat", "shop")
-    assert captures.show(home, two)["claimed"]["by"] == "till"
-
-
-def test_a_claim_that_meets_an_erasure_says_that_the_image_is_not_there(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    capture_id = kept(home, 1)
-    with home.db.read() as connection:
-        row = captures.find(connection, capture_id)
-    captures.erase(home, capture_id)
-    monkeypatch.setattr(feedback, "_meant", lambda *_: row)  # it was read just before
-
-    with pytest.raises(NotKept):
-        feedback.claim(home, "cat", actor="shop", capture_id=capture_id)
-
-
-def test_a_claim_on_a_sample_is_a_conflict_and_the_sample_keeps_its_label(home: Home) -> None:
-    sample = given.sample(home, 2, "cat")
-
-    said = [feedback.claim(home, label, actor="shop", data=picture(2)) for label in ("cat", "dog")]
-
-    assert [(one.id, one.state, one.new) for one in said] == [
-        (None, "sample", False),
-        (None, "sample", True),
-    ]
-    assert not feedback.claim(home, "dog", actor="shop", data=picture(2)).new
-    history = trail.of(home, sample.id)
-    assert [(event["action"], event["actor"]) for event in history] == [
-        ("add", "importer"),
-        ("conflict", "shop"),
-    ]
-    with home.db.read() as connection:
-        row = samples.find(connection, sample.id)
-        assert classes.load(connection).names[row.class_id] == "cat"
-
-
-def test_a_reviewer_makes_a_sample_of_it_and_the_same_again_changes_nothing(home: Home) -> None:
-    version = given.version(home, "dog", "cat")
-    capture_id = kept(home, 1, version=version, top=((0, 0.6), (1, 0.4)), margin=0.2)
-    feedback.claim(home, "dog", actor="shop", capture_id=capture_id)
-
-    made = labelling.label(home, capture_id, "cat", actor="ann")
-
-    assert made.keys() == {"id", "label", "split", "revision", "new", "conflict"}
-    assert (made["label"], made["new"], made["conflict"]) == ("cat", True, False)
-    assert labelling.label(home, capture_id, "cat", actor="bob") == made
-    assert home.blobs.get_image(made["id"]) == picture(1)
-    assert not home.blobs.exists(captures.path(capture_id))
-    history = trail.of(home, made["id"])
-    assert [(event["action"], event["label"], event["actor"]) for event in history] == [
-        ("add", "cat", "ann"),
-        ("confirm", "cat", "ann"),
-    ]
-    assert history[1]["evidence"] == {
-        **{"capture": capture_id, "why": "margin"},
-        **{"version": version, "predicted": "dog", "confidence": 0.6},
-    }
-    with home.db.read() as connection:
-        row = samples.find(connection, made["id"])
-    assert (row.decision, row.revision, row.changed) == ("confirm", made["revision"], True)
-    shown = captures.show(home, capture_id)
-    assert (shown["state"], shown["sample"], shown["until"]) == ("labelled", made["id"], None)
-    assert (shown["decided"]["label"], shown["decided"]["by"]) == ("cat", "ann")
-    assert listed(home) == []
-    # Later, somebody else says otherwise: a conflict of the sample, like any other.
-    assert feedback.claim(home, "dog", actor="shop", capture_id=capture_id).state == "labelled"
-    assert trail.of(home, made["id"])[-1]["action"] == "conflict"
-
-
-def test_only_what_came_by_chance_opens_a_group_of_test_and_waits_there_unconfirmed(
-    open_home: Any,
-) -> None:
-    home = open_home(split="1/0/99", holdout_slice=1.0)
-    classes.add(home, "cat", actor="importer")
-    made = {
-        why: labelling.label(home, kept(home, seed, why), "cat", actor="ann")
-        for seed, why in enumerate(Why)
-    }
-
-    assert {why: one["split"] for why, one in made.items()} == {
-        **dict.fromkeys(Why, "train"),
-        Why.RANDOM: "test",
-    }
-    actions = {why: trail.of(home, one["id"])[-1]["action"] for why, one in made.items()}
-    assert actions == {**dict.fromkeys(Why, "confirm"), Why.RANDOM: "add"}
-    (asked,) = blind.listed(home, Queue.HOLDOUT, reviewer="bob", limit=9).items
-    assert asked.id == made[Why.RANDOM]["id"]
-
-
-def test_what_was_decided_otherwise_is_stale(home: Home) -> None:
-    one, two = kept(home, 1), kept(home, 2)
-    labelling.label(home, one, "cat", actor="ann")
-    labelling.discard(home, two, actor="ann")
-    labelling.discard(home, two, actor="bob")
-
-    for late in (
-        lambda: labelling.label(home, one, "dog", actor="bob"),
-        lambda: labelling.discard(home, one, actor="bob"),
-    ):
-        with pytest.raises(Stale) as raised:
-            late()
-        assert (
-            raised.value.present.items()
-            >= {
-                "id": one,
-                "state": "labelled",
-                "label": "cat",
-                "by": "ann",
-            }.items()
-        )
-    with pytest.raises(Stale, match="discarded by ann"):
-        labelling.label(home, two, "dog", actor="bob")
-    with pytest.raises(UnknownLabel):
-        labelling.label(home, kept(home, 3), "cow", actor="ann")
-    assert snapshots.overview(home)["samples"] == 1
-
-
-def test_of_many_reviewers_at_once_one_decides(home: Home) -> None:
-    capture_id = kept(home, 1)
-    together = threading.Barrier(6)
-
-    def decide(number: int) -> str:
-        together.wait()
-        try:
-            if number % 3 == 2:
-                labelling.discard(home, capture_id, actor=f"reviewer-{number}")
-                return "discarded"
-            label = ("cat", "dog")[number % 3]
-            return str(labelling.label(home, capture_id, label, actor=f"reviewer-{number}"))
-        except Stale as exc:
-            return f"stale: {exc.present['state']}"
-
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(decide, range(6)))
-
-    state = captures.show(home, capture_id)["state"]
-    assert len({answer for answer in answers if not answer.startswith("stale")}) == 1
-    assert answers.count(f"stale: {state}") == 4
-    assert not home.blobs.exists(captures.path(capture_id))
-    assert number_of(home, samples.samples) == (state == "labelled")
-
-
-def test_a_known_image_with_another_label_keeps_its_own(home: Home) -> None:
-    capture_id = kept(home, 1)
-    given.sample(home, 1, "dog")  # it came another way meanwhile
-
-    made = labelling.label(home, capture_id, "cat", actor="ann")
-
-    assert (made["label"], made["new"], made["conflict"]) == ("dog", False, True)
 
 
 def test_claimed_ones_come_first_then_the_newest_in_pages(home: Home) -> None:
@@ -485,24 +273,6 @@ def test_no_lock_is_held_while_the_storage_works(
         labelling.label(home, one, "cat", actor="ann")
         captures.erase(home, two)
         captures.erase(home, one)
-
-
-def test_what_became_no_sample_leaves_no_image_among_them(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    capture_id = kept(home, 1)
-    with monkeypatch.context() as patched:
-        patched.setattr(samples, "record", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            labelling.label(home, capture_id, "cat", actor="ann")
-    assert not home.blobs.exists(image_path(sha256(picture(1))))
-
-    given.sample(home, 1, "dog")  # now they are a sample's
-    with monkeypatch.context() as patched:
-        patched.setattr(samples, "record", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            labelling.label(home, capture_id, "cat", actor="ann")
-    assert home.blobs.exists(image_path(sha256(picture(1))))
 
 
 def test_half_an_image_that_a_kill_left_goes_after_an_hour(
