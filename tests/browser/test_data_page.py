@@ -1,6 +1,6 @@
 """The data set's page: counts, findings, growth, and whether a retraining is due."""
 
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import WIDTHS, Site, check_accessible, opened
 from toploss import classes, policy
@@ -34,11 +34,10 @@ def test_many_classes_are_paged(context: BrowserContext, site: Site) -> None:
             classes.ensure(connection, f"kind {number:02}", "test")
     page = opened(context, site, "/data")
     page.click("text=Next")
-    page.wait_for_selector("#classes")
+    expect(page.locator(".turn span")).to_have_text("2 of 2", timeout=20_000)
 
     shown = page.locator(".classes tbody tr")
     assert (shown.count(), shown.last.inner_text().split("\t")[0]) == (13, "red")
-    assert page.inner_text(".turn span") == "2 of 2"
 
 
 def test_what_comes_later_may_fail_and_is_asked_for_again(

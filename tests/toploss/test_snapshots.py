@@ -235,6 +235,7 @@ def test_overview(home):
         "samples": 7,
         "excluded": 1,
         "quarantined": 0,
+        "erased": 0,
         "conflicts": 1,
         "changed": 5,
         "splits": {"train": 3, "valid": 2, "test": 2},
