@@ -29,7 +29,8 @@ COOKIE = "toploss_session"
 CSRF_HEADER = "x-csrf-token"
 LOCAL = Key(name="local", role=Role.ADMIN, created_at=0.0)
 
-OPEN = frozenset({"/livez", "/readyz", "/login"})
+HOOK = "/v1/hooks/retrain"  # comes with a signature in place of a key
+OPEN = frozenset({"/livez", "/readyz", "/login", HOOK})
 OPEN_BELOW = "/web/"  # the pages' scripts and styles
 READING = frozenset({"GET", "HEAD"})
 # What each role may do, beside what the one before may; whatever is not named is an admin's.
@@ -43,7 +44,7 @@ REVIEW_BELOW = (
 PAGES = ("/review", "/data", "/models", "/runs")
 REVIEW_READS_BELOW = (
     *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress", "/v1/drift"),
-    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", *PAGES),
+    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", "/v1/policy", *PAGES),
 )
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from service import metrics
 from service.choice import Choice, margin
 from service.swap import Serving
-from toploss import captures
+from toploss import captures, outbox
 from toploss.answers import Answer
 from toploss.captures import DAY_S, Shot
 from toploss.errors import CapReached
@@ -76,6 +76,9 @@ class Capture:
     def sweep(self) -> None:
         """Delete what is over, and tell how many wait."""
         metrics.CAPTURES_WAITING.set(captures.waiting(self._home))
+        waiting, given_up = outbox.counts(self._home)
+        metrics.MESSAGES_WAITING.set(waiting)
+        metrics.MESSAGES_GIVEN_UP.set(given_up)
         if time.monotonic() >= self._tidy_at:
             self._tidy_at = time.monotonic() + TIDY_S  # first: if it fails, the rest has its turn
             captures.tidy(self._home)

@@ -82,6 +82,16 @@ CAPTURES_WAITING = Gauge(
     "Captures that wait for a reviewer, of all servers; looked at every minute.",
     multiprocess_mode="livemostrecent",
 )
+MESSAGES_WAITING = Gauge(
+    "toploss_messages_waiting",
+    "Messages to the outside that have not arrived yet; looked at every minute.",
+    multiprocess_mode="livemostrecent",
+)
+MESSAGES_GIVEN_UP = Gauge(
+    "toploss_messages_given_up",
+    "Those of the last 30 days that never did; looked at every minute.",
+    multiprocess_mode="livemostrecent",
+)
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
 MOST_LABELS = 1000  # classes with a label of their own

@@ -151,6 +151,8 @@ def runs_page(home: OurHome, request: Request, cursor: Cursor = None) -> Respons
         request,
         "runs.html",
         runs=shown["items"],
+        due=policy.due(home),
+        pause=policy.paused(home),
         older=shown["next_cursor"],
         cursor=cursor,
         now=time.time(),

@@ -11,6 +11,7 @@ from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from toploss import artifact, models, records, runs
 from toploss.errors import NotFound
+from toploss.triggers import Kind
 
 router = APIRouter(prefix="/v1/retrainings", tags=["retraining"])
 
@@ -24,13 +25,16 @@ class Wish(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
+    force: bool = False  # even if these data and settings have a verdict
 
 
 @router.post("", summary="Ask for a run", status_code=202)
 def ask(home: OurHome, actor: Actor, body: Wish | None = None) -> dict[str, Any]:
     """While one waits it is the same one, with the reason added. It only enqueues: a run on data
-    that cannot be trained on fails, and says why."""
-    run = runs.enqueue(home, reason=(body or Wish()).reason, actor=actor)
+    that cannot be trained on fails, and says why; one that would make the same model once more
+    ends as cancelled, unless `force` is set."""
+    wish = body or Wish()
+    run = runs.enqueue(home, reason=wish.reason, actor=actor, kind=Kind.HTTP, force=wish.force)
     return {"id": run["id"], "state": run["state"]}
 
 

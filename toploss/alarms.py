@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from toploss import outbox
 from toploss.schema import alias_moves, drift_alarms
 
 
@@ -35,6 +36,8 @@ def begin(connection: Connection, alarm: Alarm) -> bool:
     ).first():
         return False
     connection.execute(drift_alarms.insert().values(**asdict(alarm)))
+    told = {"run": None, "version": alarm.version, "reason": alarm.why, "kind": alarm.kind}
+    outbox.put(connection, outbox.Type.DRIFT, told | {"metrics": None})
     return True
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from toploss import policy
+from toploss import outbox, policy
 from toploss.errors import NotFound, Refused, Stale
 from toploss.home import Home
+from toploss.outbox import Type
 from toploss.schema import alias_moves, versions
 
 PRODUCTION = "production"
@@ -190,6 +191,16 @@ def _move(
             at=time.time(),
         )
     )
+    known = found(connection, version)
+    told = {
+        "run": known.run,
+        "version": version,
+        "generation": generation,
+        "reason": reason,
+        "actor": actor,
+        "metrics": known.manifest.get("metrics"),
+    }
+    outbox.put(connection, Type.PROMOTED if kind == "promote" else Type.ROLLED_BACK, told)
 
 
 def found(connection: Connection, name: str) -> Version:

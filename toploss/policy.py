@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 from toploss import alarms, snapshots
 from toploss.home import Home
 from toploss.schema import policy_events, runs
+from toploss.triggers import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,17 @@ class Due:
     changed: int  # samples of train or valid, since the last verdict; also of classes that wait
     needed: int
     paused: bool
+    kind: Kind = Kind.POLICY  # of the trigger, if it is due: enough changes, or drift and fewer
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    reason: str
+    actor: str
+    at: float  # seconds since 1970
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -28,9 +40,9 @@ class Due:
 def due(home: Home, *, now: float | None = None) -> Due:
     """Whether a run should start without anyone's asking.
 
-    It should when enough samples have changed, none of them just now, the last run ended long
-    enough ago, and it did not fail on these very data. Where the settings say so, an alarm of drift
-    makes a single one enough, for one run.
+    It should when none waits or goes on, enough samples have changed, none of them just now, the
+    last run ended long enough ago, and it did not fail on these very data. Where the settings say
+    so, an alarm of drift makes a single one enough, for one run.
     """
     now = time.time() if now is None else now
     settings = home.settings
@@ -43,13 +55,17 @@ def due(home: Home, *, now: float | None = None) -> Due:
             .order_by(runs.c.ended_at.desc())
             .limit(1)
         ).first()
-        pause = paused(connection)
+        now_on = runs.c.state.in_(["queued", "leased", "running"])
+        active = connection.execute(select(runs.c.id, runs.c.state).where(now_on)).first()
+        pause = standing(connection)
         alarm = alarms.standing(connection) if settings.drift_retrain else None
     drifted = alarm is not None and (last is None or last.created_at < alarm.at)
     needed = 1 if drifted else settings.retrain_after
     quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
     if pause is not None:
-        verdict, why = False, f"paused: {pause}"
+        verdict, why = False, f"paused: {pause.reason}"
+    elif active is not None:
+        verdict, why = False, f"run {active.id} is {active.state}"
     elif changed - waiting < needed:
         verdict, why = False, f"{changed - waiting} of {needed} changed samples"
         if waiting:
@@ -79,15 +95,21 @@ def due(home: Home, *, now: float | None = None) -> Due:
         changed=changed,
         needed=needed,
         paused=pause is not None,
+        kind=Kind.DRIFT if changed - waiting < settings.retrain_after else Kind.POLICY,
     )
 
 
-def paused(connection: Connection) -> str | None:
+def standing(connection: Connection) -> Pause | None:
     """Why the policy is paused; None when it is not."""
     row = connection.execute(
         select(policy_events).order_by(policy_events.c.seq.desc()).limit(1)
     ).first()
-    return row.reason if row and row.paused else None
+    return Pause(reason=row.reason, actor=row.actor, at=row.at) if row and row.paused else None
+
+
+def paused(home: Home) -> Pause | None:
+    with home.db.read() as connection:
+        return standing(connection)
 
 
 def pause(home: Home, *, reason: str, actor: str) -> None:
@@ -95,9 +117,9 @@ def pause(home: Home, *, reason: str, actor: str) -> None:
         set_paused(connection, True, reason=reason, actor=actor)
 
 
-def resume(home: Home, *, actor: str) -> None:
+def resume(home: Home, *, actor: str, reason: str = "resumed") -> None:
     with home.db.write() as connection:
-        set_paused(connection, False, reason="resumed", actor=actor)
+        set_paused(connection, False, reason=reason, actor=actor)
 
 
 def set_paused(connection: Connection, paused: bool, *, reason: str, actor: str) -> None:

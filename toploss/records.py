@@ -4,9 +4,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from toploss import triggers
 from toploss.errors import NotFound
 from toploss.home import Home
-from toploss.schema import runs, triggers
+from toploss.schema import runs
 
 
 def show(home: Home, run_id: str) -> dict[str, Any]:
@@ -27,16 +28,13 @@ def listed(
 
 
 def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    asked = connection.execute(
-        select(triggers).where(triggers.c.run_id == row.id).order_by(triggers.c.seq)
-    )
     return {
         "id": row.id,
         "state": row.state,
         "stage": row.stage,
         "epoch": row.epoch,
         "epochs": row.epochs,
-        "reasons": [{"reason": t.reason, "actor": t.actor, "at": t.at} for t in asked],
+        "reasons": triggers.of(connection, row.id),
         "attempt": row.fence,
         "cancel_asked": row.cancel_asked,
         "fingerprint": row.fingerprint,

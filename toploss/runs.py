@@ -5,22 +5,29 @@ against the fence in the same transaction, so that a trainer that was given up f
 back changes nothing.
 """
 
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
-from toploss import models, records
+from toploss import models, outbox, records, triggers
 from toploss.artifact import WEIGHTS
 from toploss.errors import Fenced, Refused
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan, Start
 from toploss.processes import surely_gone
-from toploss.schema import runs, triggers, versions
+from toploss.schema import runs, versions
+from toploss.triggers import Kind
+
+TRIES = 20  # for a moment in which nobody else's run begins to wait
+
+T = TypeVar("T")
 
 
 class RunState(StrEnum):
@@ -60,30 +67,74 @@ class Lease:
 
 
 def enqueue(
-    home: Home, *, reason: str, actor: str, force: bool = False, fingerprint: str | None = None
+    home: Home,
+    *,
+    reason: str,
+    actor: str,
+    kind: Kind = Kind.COMMAND,
+    force: bool = False,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     """Ask for a run with the settings of production's run, else the defaults.
 
     While one waits, it is the same one, with the reason added.
 
     Args:
-        fingerprint: of today's data, to refuse work that has its verdict already; None: never.
+        fingerprint: of today's data, to refuse work that has its verdict already at once; None:
+            the run finds out when it has frozen them, and ends as cancelled.
         force: even so.
 
     Raises:
         Refused: this snapshot and these settings already have a verdict.
     """
+
+    def asked(connection: Connection) -> dict[str, Any]:
+        return ask(
+            home,
+            connection,
+            reason=reason,
+            actor=actor,
+            kind=kind,
+            force=force,
+            fingerprint=fingerprint,
+        )
+
+    return agreed(home, asked)
+
+
+def agreed(home: Home, work: Callable[[Connection], T]) -> T:
+    """Do it in a transaction; once more where somebody else's run began to wait in that moment, or
+    the like: what two wanted to be the only one of."""
+    for _ in range(TRIES):
+        with contextlib.suppress(IntegrityError), home.db.write() as connection:
+            return work(connection)
     with home.db.write() as connection:
+        return work(connection)
+
+
+def ask(
+    home: Home,
+    connection: Connection,
+    *,
+    reason: str,
+    actor: str,
+    kind: Kind,
+    force: bool = False,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """As `enqueue`, within the caller's transaction: see `agreed`."""
+    # Held, so that nobody takes it up before the reason is on it.
+    query = select(runs.c.id).where(runs.c.state == RunState.QUEUED).with_for_update()
+    waiting = connection.execute(query).scalar()
+    if waiting is None:
         plan = next_plan(home, connection)
-        waiting = connection.execute(
-            select(runs.c.id).where(runs.c.state == RunState.QUEUED)
-        ).scalar()
-        if waiting is None:
-            if fingerprint is not None and not force:
-                _refuse_equal(connection, fingerprint, plan)
-            waiting = _insert(connection, RunState.QUEUED, plan)
-        _trigger(connection, waiting, reason, actor)
-        return records.told(connection, records.find(connection, waiting))
+        if fingerprint is not None and not force:
+            _refuse_equal(connection, fingerprint, plan)
+        waiting = _insert(connection, RunState.QUEUED, plan)
+    if force:
+        _update(connection, waiting, forced=True)
+    triggers.add(connection, waiting, kind, reason=reason, actor=actor)
+    return records.told(connection, records.find(connection, waiting))
 
 
 def next_plan(home: Home, connection: Connection) -> Plan:
@@ -109,7 +160,7 @@ def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> L
     try:
         with home.db.write() as connection:
             run = _insert(connection, RunState.RUNNING, plan, foreground=True, promote=promote)
-            _trigger(connection, run, "toploss train", actor)
+            triggers.add(connection, run, Kind.COMMAND, reason="toploss train", actor=actor)
             _update(connection, run, fence=1, started_at=time.time(), **_held(home, owner))
     except IntegrityError as exc:
         raise Refused(_busy(home)) from exc
@@ -252,7 +303,7 @@ def give_up(home: Home, lease: Lease, *, error: str, lost: bool = True) -> RunSt
             to = RunState.FAILED
             if waiting is not None:
                 error += f"; run {waiting} goes on in its place"
-                _hand_over(connection, lease.run, waiting)
+                triggers.hand_over(connection, lease.run, waiting)
         else:
             to = RunState.QUEUED
         ended = None if to is RunState.QUEUED else time.time()
@@ -298,18 +349,28 @@ def cancel(home: Home, run_id: str) -> dict[str, Any]:
         return records.told(connection, records.find(connection, run_id))
 
 
-def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:
+def equal(connection: Connection, fingerprint: str, plan: Plan) -> str | None:
+    """The run that had this snapshot and these settings and has its verdict; None: there is none.
+    To train once more would make the same model."""
     verdicts = connection.execute(
         select(runs.c.id, runs.c.plan).where(
             (runs.c.fingerprint == fingerprint) & (runs.c.state == RunState.SUCCEEDED)
         )
     )
-    for run_id, done in verdicts:
-        if Plan.from_json(done).equals(plan):
-            raise Refused(
-                f"nothing to learn: run {run_id} had the same data and settings and has its "
-                "verdict; change the data or the settings, or ask with --force"
-            )
+    return next((run for run, done in verdicts if Plan.from_json(done).equals(plan)), None)
+
+
+def nothing_new(run: str) -> str:
+    """What `equal` has found, in words."""
+    return (
+        f"nothing to learn: run {run} had the same data and settings and has its verdict; change "
+        "the data or the settings, or ask with --force (over HTTP: `force`)"
+    )
+
+
+def _refuse_equal(connection: Connection, fingerprint: str, plan: Plan) -> None:
+    if (run := equal(connection, fingerprint, plan)) is not None:
+        raise Refused(nothing_new(run))
 
 
 def _insert(
@@ -337,18 +398,6 @@ def _insert(
     return run
 
 
-def _trigger(connection: Connection, run: str, reason: str, actor: str) -> None:
-    connection.execute(
-        triggers.insert().values(run_id=run, reason=reason, actor=actor, at=time.time())
-    )
-
-
-def _hand_over(connection: Connection, lost: str, waiting: str) -> None:
-    """The reasons of a run that is not tried again are the waiting one's as well."""
-    for row in connection.execute(select(triggers).where(triggers.c.run_id == lost)).all():
-        _trigger(connection, waiting, row.reason, row.actor)
-
-
 def _held(home: Home, owner: str) -> dict[str, Any]:
     return {"owner": owner, "lease_until": time.time() + home.settings.lease_s}
 
@@ -357,6 +406,16 @@ def _go(connection: Connection, row: Row[Any], to: RunState, **fields: Any) -> N
     allowed = TRANSITIONS.get(RunState(row.state), set())
     assert to in allowed, f"a run does not go from {row.state} to {to}"
     _update(connection, row.id, state=to, **fields)
+    if to in ENDED:
+        _tell(connection, row.id)
+
+
+def _tell(connection: Connection, run: str) -> None:
+    """The outside hears that it has ended."""
+    row = records.find(connection, run)
+    reason = row.error or (row.gate or {}).get("outcome")
+    said = {"run": run, "version": row.version, "reason": reason, "metrics": row.metrics}
+    outbox.put(connection, f"run.{row.state}", said)
 
 
 def _update(connection: Connection, run: str, **fields: Any) -> None:

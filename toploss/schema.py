@@ -18,11 +18,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0010"
+REVISION = "0011"
 
 metadata = MetaData()
 
@@ -188,6 +189,8 @@ runs = Table(
     Column("plan", JSON),  # complete settings of the training; none until it is launched
     Column("foreground", Boolean, nullable=False),  # somebody sits before it: never taken up again
     Column("promote", Boolean, nullable=False),
+    # Even if these data and settings have a verdict.
+    Column("forced", Boolean, nullable=False, server_default=false()),
     Column("fingerprint", String(64), ForeignKey("snapshots.fingerprint")),
     Column("fence", Integer, nullable=False),  # grows with every attempt; an older one is void
     Column("owner", String(200)),  # host:pid:start of the process that works on it
@@ -217,9 +220,40 @@ triggers = Table(
     metadata,
     Column("seq", Integer, primary_key=True),
     Column("run_id", String(26), ForeignKey("runs.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False, server_default="command"),  # of `triggers.Kind`
     Column("reason", Text, nullable=False),
     Column("actor", String(100), nullable=False),
     Column("at", Double, nullable=False),
+)
+
+# Signed calls from outside, by their id, for as long as one could come again.
+hook_calls = Table(
+    "hook_calls",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the body
+    Column("answer", JSON, nullable=False),
+    Column("until", Double, nullable=False),
+    Index("hook_calls_by_until", "until"),
+)
+
+WAITS = text("failed_at IS NULL")
+
+# What receivers outside are to be told: written with what happened, removed when it was told.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("id", String(26), nullable=False),  # of the message: the same for all its receivers
+    Column("receiver", String(16)),  # of `outbox.receiver`; none: not addressed yet
+    Column("type", String(32), nullable=False),  # of `outbox.Type`
+    Column("data", JSON, nullable=False),
+    Column("at", Double, nullable=False),  # when it happened
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double, nullable=False),  # not before
+    Column("error", Text),  # of the last attempt
+    Column("failed_at", Double),  # when it was given up
+    Index("outbox_waiting", "seq", sqlite_where=WAITS, postgresql_where=WAITS),
 )
 
 versions = Table(

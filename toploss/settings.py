@@ -5,13 +5,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from toploss.errors import BadSettings
 
 PREFIX = "TOPLOSS_"
+TEXT = "text+"  # before the address of a receiver that is a chat
+SHORTEST = 20  # characters of a secret that signs
+SECRET = ("hook_secret", "notify_secret", "notify_urls")  # never shown, not in an error either
 
 
 class Settings(BaseSettings):
@@ -235,6 +239,34 @@ class Settings(BaseSettings):
         ),
     ] = False
 
+    # To and from the outside
+    hook_secret: Annotated[
+        SecretStr,
+        Field(
+            description="what calls of `/v1/hooks/retrain` are signed with; several, while one "
+            "takes over from another, with spaces between; empty: none is taken"
+        ),
+    ] = SecretStr("")
+    hook_secret_file: Annotated[
+        Path | None, Field(description="file with it, read at each call; goes before")
+    ] = None
+    notify_urls: Annotated[
+        SecretStr,
+        Field(
+            description="where to tell what happened, with spaces between; `text+https://…` of a "
+            "chat; see docs/triggers.md"
+        ),
+    ] = SecretStr("")
+    notify_secret: Annotated[
+        SecretStr, Field(description="what those messages are signed with; empty: they are not")
+    ] = SecretStr("")
+    notify_secret_file: Annotated[
+        Path | None, Field(description="file with it, read at each message; goes before")
+    ] = None
+    public_url: Annotated[
+        str, Field(description="where people find the service's pages, for links in messages")
+    ] = ""
+
     lease_s: Annotated[
         float, Field(gt=1, description="silence in seconds after which a run counts as lost")
     ] = 30
@@ -271,6 +303,52 @@ class Settings(BaseSettings):
                 raise ValueError("expected 'auto' or a rate above 0 and at most 10") from exc
         return rate
 
+    @field_validator("hook_secret", "notify_secret")
+    @classmethod
+    def _long(cls, secret: SecretStr) -> SecretStr:
+        _long_enough(secret.get_secret_value())
+        return secret
+
+    @field_validator("notify_urls")
+    @classmethod
+    def _receivers(cls, urls: SecretStr) -> SecretStr:
+        for url in urls.get_secret_value().split():
+            _check_url(url.removeprefix(TEXT))
+        return urls
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        if url:
+            _check_url(url)
+        return url.rstrip("/")
+
+    def hook_secrets(self) -> list[str]:
+        """What calls from outside may be signed with; none: they are not taken.
+
+        Raises:
+            BadSettings: the file cannot be read, or a secret is too short.
+        """
+        return self._secret("hook")
+
+    def notify_secrets(self) -> list[str]:
+        """What messages to the outside are signed with: the first. Raises BadSettings."""
+        return self._secret("notify")
+
+    def _secret(self, what: str) -> list[str]:
+        file: Path | None = getattr(self, f"{what}_secret_file")
+        if file is None:
+            given: SecretStr = getattr(self, f"{what}_secret")
+            return given.get_secret_value().split()
+        name = f"{PREFIX}{what.upper()}_SECRET_FILE"
+        try:
+            told = file.expanduser().read_text(encoding="utf-8")
+            _long_enough(told)
+        except (OSError, ValueError) as exc:  # of text that is none, too
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise BadSettings(f"{name}={str(file)!r} is not usable: {reason}; correct it") from exc
+        return told.split()
+
     @property
     def database(self) -> str:
         """The database's URL, spelled out."""
@@ -290,6 +368,23 @@ class Settings(BaseSettings):
         """How many threads a prediction or a training uses: the setting, else the cores we may
         use (a container's CPU quota included). Threads above the quota are catastrophic."""
         return self.threads or available_cores()
+
+
+def _long_enough(secrets: str) -> None:
+    if any(len(secret) < SHORTEST for secret in secrets.split()):
+        raise ValueError(f"expected secrets of at least {SHORTEST} characters")
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError, which does not show it."""
+    expected = "expected http(s)://HOST[:PORT]/PATH, without a user in it"
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as exc:
+        raise ValueError(expected) from exc
+    if not sound or parts.username is not None or not (url.isascii() and url.isprintable()):
+        raise ValueError(expected)
 
 
 def available_cores() -> int:
@@ -315,8 +410,9 @@ def read_settings(**overrides: object) -> Settings:
         fault = exc.errors()[0]
         key = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
         reason = fault["msg"].removeprefix("Value error, ")
+        shown = "(not shown)" if fault["loc"] and fault["loc"][0] in SECRET else fault["input"]
         raise BadSettings(
-            f"{key}={fault['input']!r} is not usable: {reason}; correct the variable or .env"
+            f"{key}={shown!r} is not usable: {reason}; correct the variable or .env"
         ) from exc
 
 

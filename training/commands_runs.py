@@ -37,6 +37,7 @@ def retrain(
     from toploss import runs as queue
     from toploss.errors import Refused
     from toploss.home import Home
+    from toploss.triggers import Kind
 
     home = Home.open()
     if if_due:
@@ -45,7 +46,10 @@ def retrain(
             raise Refused(f"nothing is due: {due.why}; ask without --if-due to retrain anyway")
         reason = f"{reason}: {due.why}"
     fingerprint = snapshots.freeze(home).fingerprint
-    run = queue.enqueue(home, reason=reason, actor="local", force=force, fingerprint=fingerprint)
+    kind = Kind.SCHEDULE if if_due else Kind.COMMAND
+    run = queue.enqueue(
+        home, reason=reason, actor="local", kind=kind, force=force, fingerprint=fingerprint
+    )
     text = f"run {run['id']} is {run['state']}; a dispatcher (`toploss dispatch`) launches it"
     return Answer({"id": run["id"], "state": run["state"]}, text)
 
@@ -60,14 +64,18 @@ def dispatch(
     from toploss.home import Home
     from training.dispatcher import Dispatcher, until_stopped
     from training.launchers import SubprocessLauncher
+    from training.postman import Postman
 
     home = Home.open()
-    dispatcher = Dispatcher(home, SubprocessLauncher(home))
+    dispatcher, postman = Dispatcher(home, SubprocessLauncher(home)), Postman(home)
     if once:
         run = dispatcher.run_once()
+        while postman.step():
+            pass
         text = "nothing is waiting" if run is None else f"run {run} has ended"
         return Answer({"stopped": True, "run": run}, text)
-    until_stopped(dispatcher)
+    with postman.beside():
+        until_stopped(dispatcher)
     return Answer({"stopped": True}, "")
 
 
@@ -188,8 +196,12 @@ def status() -> Answer:
     from toploss import policy
     from toploss.home import Home
 
-    due = policy.due(Home.open())
-    return Answer(due.as_json(), f"{'due' if due.due else 'not due'}: {due.why}")
+    home = Home.open()
+    due, pause = policy.due(home), policy.paused(home)
+    told = f"{'due' if due.due else 'not due'}: {due.why}"
+    if pause is not None:
+        told += f"; by {pause.actor}, {when(pause.at)}; `toploss retraining resume` ends it"
+    return Answer({**due.as_json(), "pause": pause and pause.as_json()}, told)
 
 
 @command(retraining, "pause")

@@ -12,7 +12,7 @@ import threading
 import time
 
 from toploss import erasure, policy, records, runs, upkeep
-from toploss.errors import Broken, Fenced, Refused
+from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
 from toploss.runs import ACTIVE, Lease, RunState
@@ -105,18 +105,11 @@ class Dispatcher:
         self._lease = self._cancel_seen = None
 
     def _ask_if_due(self) -> None:
-        if any(
-            run["state"] in (*ACTIVE, RunState.QUEUED)
-            for run in records.listed(self._home, limit=5)
-        ):
-            return
         due = policy.due(self._home)
         if due.due:
-            try:
-                run = runs.enqueue(self._home, reason=f"policy: {due.why}", actor="policy")
-                log.info("run %s is due: %s", run["id"], due.why)
-            except Refused as exc:
-                log.info("%s", exc)
+            reason = f"policy: {due.why}"
+            run = runs.enqueue(self._home, reason=reason, actor="policy", kind=due.kind)
+            log.info("run %s is due: %s", run["id"], due.why)
 
 
 def until_stopped(dispatcher: Dispatcher) -> None:

@@ -39,7 +39,7 @@ def settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
-        shown = "" if default == "" else f"`{default}`"
+        shown = f"`{default}`" if str(default) else ""
         meaning = field.description or ""
         if get_origin(field.annotation) is Literal:
             choices = ", ".join(f"`{choice}`" for choice in get_args(field.annotation))

@@ -107,6 +107,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         diary.recall(moment.trained.history)
     snapshot = _snapshot(home, lease)
     runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
+    _not_again(home, lease, snapshot.fingerprint, plan)
     log.info("run %s: %s", lease.run, manifest.summary(snapshot, plan, device, threads))
     company = ranks.join(device)
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
@@ -223,6 +224,21 @@ def _snapshot(home: Home, lease: Lease) -> Snapshot:
     if kept is None:
         return snapshots.freeze(home)
     return erasure.none_of(home, snapshots.load(home, str(kept)))
+
+
+def _not_again(home: Home, lease: Lease, fingerprint: str, plan: Plan) -> None:
+    """Whoever asks for a run does not hash a million rows first: here, where the data are frozen,
+    it shows whether it would make the same model once more.
+
+    Raises:
+        Cancelled: it would, and nobody sits before it or has asked for it even so. It has no
+            verdict of its own, and nothing has failed.
+    """
+    with home.db.read() as connection:
+        asked = runs.owned(connection, lease)
+        done = runs.equal(connection, fingerprint, plan)
+    if done is not None and not asked.foreground and not asked.forced:
+        raise Cancelled(runs.nothing_new(done))
 
 
 def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import drafts, models, records, runs, snapshots, trials
+from toploss import drafts, models, outbox, records, runs, snapshots, trials
 from toploss.database import one_at_a_time
 from toploss.errors import Stale
 from toploss.home import Home
@@ -68,7 +68,9 @@ def settle(
         drafts.publish(connection, version)
         trials.keep(connection, judged.trial)
         snapshots.settle(connection, unsettled)
-        verdict = _verdict(home, connection, lease, version, judged, asked.promote)
+        verdict = _verdict(
+            home, connection, lease, version, judged, asked.promote, manifest["metrics"]
+        )
         runs.finish(
             connection,
             lease,
@@ -106,11 +108,19 @@ def _verdict(
     version: str,
     judged: Judged,
     wanted: bool,
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """The judgement, and what followed from it: the alias is moved, or why not."""
     judgement = judged.judgement
     verdict = judgement.as_json() | {"wanted": wanted, "promoted": False, "generation": None}
     if not gate.promotes(judgement, home.settings.gate_cannot_tell):
+        told = {
+            "run": lease.run,
+            "version": version,
+            "reason": judgement.reason,
+            "metrics": metrics,
+        }
+        outbox.put(connection, outbox.Type.REFUSED, told)
         return verdict | {"outcome": "not promoted: the gate said no"}
     if not wanted:
         return verdict | {"outcome": "not promoted: not asked to"}

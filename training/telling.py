@@ -12,7 +12,7 @@ def run(found: dict[str, Any]) -> str:
     lines = [
         f"run      {found['id']}",
         f"state    {_state(found)}",
-        *[f"asked    {when(a['at'])} by {a['actor']}: {a['reason']}" for a in found["reasons"]],
+        *[f"asked    {when(a['at'])} by {_whom(a)}: {a['reason']}" for a in found["reasons"]],
         *_times(found),
     ]
     if found["fingerprint"]:
@@ -46,6 +46,12 @@ def outcome(found: dict[str, Any]) -> list[str]:
         *([f"gate     {gate['verdict']}: {gate['reason']}"] if gate else []),
         *([f"         {gate['outcome']}"] if gate and "outcome" in gate else []),
     ]
+
+
+def _whom(trigger: dict[str, Any]) -> str:
+    """ann (http); local (command); policy."""
+    kind, actor = trigger["kind"], trigger["actor"]
+    return str(actor) if kind == actor else f"{actor} ({kind})"
 
 
 def _state(found: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ const DONE = {
   promote: (answer) => `Version ${short(answer.version)} is in production, generation ${answer.generation}. Servers follow within seconds.`,
   rollback: (answer) => `Production is back at version ${short(answer.version)}, generation ${answer.generation}. Automatic retraining is paused.`,
   retrain: (answer) => `Run ${short(answer.id)} is ${answer.state}.`,
+  pause: () => "Automatic retraining is paused.",
+  resume: () => "Runs start by themselves again.",
   cancel: (answer) => (answer.state === "cancelled" ? "The run is cancelled." : "The run was asked to stop; it ends within seconds."),
 };
 

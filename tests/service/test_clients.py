@@ -28,6 +28,8 @@ toploss() { %s "$@"; }
 cd "$FOLDER"
 """
 
+SECRET = "a-secret-of-the-build-server"
+
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -56,7 +58,8 @@ def server(
     for name, colour in (("street", "navy"), ("blurred", "gray")):
         (folder / f"{name}.png").write_bytes(coloured(colour, "PNG"))
     (folder / "pictures.zip").write_bytes(zipped({"green/1.png": coloured("lime", "PNG")}))
-    with served(folder, TOPLOSS_HOLDOUT_SLICE="1") as running:  # of its one sample
+    # Of its one sample.
+    with served(folder, TOPLOSS_HOLDOUT_SLICE="1", TOPLOSS_HOOK_SECRET=SECRET) as running:
         yield running
 
 
@@ -67,7 +70,7 @@ def test_every_route_by_curl(server: Server) -> None:
     script = script.replace("http://127.0.0.1:3000", str(server.client.base_url).rstrip("/"))
     done = subprocess.run(
         ["bash", "-c", script],
-        env=environment(folder) | {"FOLDER": str(folder)},
+        env=environment(folder) | {"FOLDER": str(folder), "TOPLOSS_HOOK_SECRET": SECRET},
         capture_output=True,
         text=True,
         timeout=120,

@@ -32,6 +32,7 @@ def test_one_waits_and_takes_more_reasons(house: House) -> None:
     shown = house.client.get(f"/v1/retrainings/{first.json()['id']}").json()
     assert [asked["reason"] for asked in shown["reasons"]] == ["new light", "asked for over HTTP"]
     assert shown["reasons"][0]["actor"] == "local"
+    assert shown["reasons"][0]["kind"] == "http"
     assert shown["created_at"].endswith("Z")
 
 
@@ -74,6 +75,13 @@ def test_log_and_report(house: House) -> None:
 
 
 def test_a_wrong_wish(house: House) -> None:
-    wrong: list[Any] = [{"reason": 7}, {"reason": ""}, {"reason": "x" * 501}, {"why": "x"}, []]
+    wrong: list[Any] = [
+        {"reason": 7},
+        {"reason": ""},
+        {"force": "x"},
+        {"reason": "x" * 501},
+        {"why": "x"},
+        [],
+    ]
     for body in wrong:
         is_problem(house.client.post("/v1/retrainings", json=body), 400)

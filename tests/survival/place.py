@@ -140,7 +140,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def asked(place: Place) -> str:
-    return str(runs.enqueue(place.home, reason="test", actor="test")["id"])
+    return str(runs.enqueue(place.home, reason="test", actor="test", force=True)["id"])
 
 
 def trainer_of(dispatcher: subprocess.Popen[bytes]) -> psutil.Process | None:

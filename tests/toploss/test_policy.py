@@ -193,3 +193,32 @@ def test_an_alarm_makes_a_run_due_once_where_the_settings_say_so(open_home, aske
         assert policy.due(home, now=later).why == "1 of 6 changed samples"
         policy.pause(home, reason="the holidays", actor="ann")
         assert policy.due(home, now=later).why == "paused: the holidays"
+
+
+def test_nothing_is_due_while_a_run_waits_or_goes_on(home):
+    """A cron job that asks every minute adds no reasons without end, and no run behind the one
+    that learns from the same data."""
+    given.two_classes(home)
+    later = time.time() + 1000
+    run = runs.enqueue(home, reason="asked", actor="ann")["id"]
+    assert policy.due(home, now=later).why == f"run {run} is queued"
+
+    runs.claim(home, owner="elsewhere:1:1.0")
+
+    found = policy.due(home, now=later)
+    assert (found.due, found.why, found.changed) == (False, f"run {run} is leased", 6)
+
+
+@pytest.mark.parametrize("more", [1, 6])
+def test_the_trigger_is_drift_where_fewer_changes_are_enough_because_of_it(open_home, more):
+    home = open_home(retrain_after=6, retrain_quiet_s=10, retrain_cooldown_s=0, drift_retrain=True)
+    given.two_classes(home)
+    version = given.promoted(home, "cat", "dog")
+    end(home, RunState.SUCCEEDED, fingerprint=snapshots.freeze(home).fingerprint)
+    alarm(home, version)
+    for seed in range(50, 50 + more):
+        given.sample(home, seed, "cat")
+
+    found = policy.due(home, now=time.time() + 1000)
+
+    assert (found.due, found.kind) == (True, "drift" if more == 1 else "policy")

@@ -43,39 +43,54 @@ def test_a_run_from_the_queue_to_its_end(home):
     assert runs.claim(home, owner=FAR) is None
 
 
-def test_a_hundred_requests_at_once_are_one_run_with_a_hundred_reasons(home):
+def test_a_hundred_requests_at_once_are_one_run_with_a_hundred_reasons(any_home):
     with ThreadPoolExecutor(20) as pool:
-        told = list(pool.map(lambda n: enqueue(home, f"reason {n}"), range(100)))
+        told = list(pool.map(lambda n: enqueue(any_home, f"reason {n}"), range(100)))
 
     assert len({run["id"] for run in told}) == 1
-    (run,) = records.listed(home)
+    (run,) = records.listed(any_home)
     assert {entry["reason"] for entry in run["reasons"]} == {f"reason {n}" for n in range(100)}
 
 
 ENQUEUE = """
 import sys
-from pathlib import Path
-from toploss import records, runs
+from toploss import runs
 from toploss.home import Home
 from toploss.settings import read_settings
-home = Home.open(read_settings(home=Path(sys.argv[1])))
-for n in range(20):
-    runs.enqueue(home, reason=f"{sys.argv[2]}-{n}", actor="ann")
-    runs.claim(home, owner="elsewhere:1:1.00")
+from toploss.triggers import Kind
+home = Home.open(read_settings(home=sys.argv[1], database_url=sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(25):
+    runs.enqueue(home, reason=f"{sys.argv[3]}-{n}", actor="ann", kind=Kind(sys.argv[3]))
+    if n == 10 and sys.argv[3] == "http":
+        runs.claim(home, owner="elsewhere:1:1.00")
 """
 
 
-def test_processes_share_one_queue(home):
-    """Three ask and take at once: one run is taken, one waits, and no reason is lost."""
-    started = [
-        subprocess.Popen([sys.executable, "-c", ENQUEUE, str(home.settings.home), str(n)])
-        for n in range(3)
-    ]
+def test_a_hundred_triggers_of_four_processes_are_one_active_run_and_one_that_waits(any_home):
+    """In the middle of it a run is taken; another waits then, and all reasons are on the two."""
+    settings, kinds = any_home.settings, ["http", "command", "webhook", "schedule"]
+    command = [sys.executable, "-c", ENQUEUE, str(settings.home), settings.database]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([*command, kind], **pipes) for kind in kinds]
+    for process in started:
+        assert process.stdout.readline() == "ready\n"
+    began = time.time()
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
 
-    assert [process.wait(60) for process in started] == [0, 0, 0]
-    told = records.listed(home)
+    for process in started:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in started] == [0, 0, 0, 0]
+    told = records.listed(any_home)
     assert sorted(run["state"] for run in told) == ["leased", "queued"]
-    assert sum(len(run["reasons"]) for run in told) == 60
+    reasons = [entry for run in told for entry in run["reasons"]]
+    assert {entry["reason"] for entry in reasons} == {f"{k}-{n}" for k in kinds for n in range(25)}
+    assert len(reasons) == 100
+    assert all(entry["kind"] == entry["reason"].partition("-")[0] for entry in reasons)
+    assert all(began <= entry["at"] <= time.time() for entry in reasons)
 
 
 def test_while_one_is_worked_on_another_may_wait(home):

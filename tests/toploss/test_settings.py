@@ -41,6 +41,7 @@ def test_everything_lies_under_home(tmp_path):
         ("GATE_CANNOT_TELL", "maybe", "'better', 'hold' or 'promote'"),
         ("RETRAIN_AFTER", "0", "greater than or equal to 1"),
         ("RETRAIN_QUIET_S", "nan", "greater than or equal to 0"),
+        ("PUBLIC_URL", "toploss.example", "http(s)://HOST"),
         ("ATTEMPTS", "0", "greater than or equal to 1"),
     ],
 )
@@ -54,6 +55,32 @@ def test_a_fault_names_key_value_and_expectation(monkeypatch, key, value, expect
     assert message.startswith(f"TOPLOSS_{key}={value!r} ")
     assert expectation in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HOOK_SECRET", "hunter2"),
+        ("NOTIFY_SECRET", "hunter2"),
+        ("NOTIFY_URLS", "https://chat.example/ok file:///hunter2"),
+        ("NOTIFY_URLS", "https://ann:hunter2@chat.example/"),
+        ("NOTIFY_URLS", "https:///hunter2"),
+        ("NOTIFY_URLS", "https://chat.example:port/hunter2"),
+    ],
+)
+def test_a_fault_in_a_secret_does_not_show_it(monkeypatch, key, value):
+    monkeypatch.setenv(f"TOPLOSS_{key}", value)
+
+    with pytest.raises(BadSettings, match="expected") as caught:
+        read_settings()
+
+    assert str(caught.value).startswith(f"TOPLOSS_{key}='(not shown)' ")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_are_not_told_by_who_shows_the_settings():
+    made = read_settings(hook_secret="a-secret-of-twenty-signs-and-more")
+    assert "twenty" not in repr(made)
 
 
 def test_the_environment_wins_over_the_file_and_the_caller_over_both(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from toploss import (
     losses,
     models,
     network,
+    outbox,
     records,
     runs,
     samples,
@@ -344,6 +345,13 @@ def test_a_later_run_is_compared_with_production(
     assert (production.version, production.generation) == (learned[1].version, 1)
     manifest = models.get(home, worse["version"]).manifest
     assert json.dumps(manifest["gate"]["verdict"]) == '"reject"'
+    outbox.address(home, ["somebody"])
+    types = []
+    while messages := outbox.due(home):
+        types += [message.type for message in messages]
+        outbox.told(home, messages[0])
+    ended = "run.succeeded"  # told last: version and verdict are there by then
+    assert types == ["version.promoted", ended, "version.refused", ended]
 
 
 def test_what_was_decided_during_a_run_counts_toward_the_next(
@@ -360,3 +368,28 @@ def test_what_was_decided_during_a_run_counts_toward_the_next(
     training.fit(home=home, watch=watch, **BRIEF)
 
     assert snapshots.overview(home)["changed"] == 1
+
+
+def test_the_same_work_is_not_done_again_unless_forced(
+    learned: tuple[Path, Result], learned_home: Callable[..., Home]
+) -> None:
+    """Whoever asks over HTTP is not refused, for that takes the data: the run is, at its freeze."""
+    home = learned_home()
+    asked = runs.enqueue(home, reason="once more", actor="ann")["id"]
+    lease = runs.claim(home, owner=identity())
+    assert lease is not None
+
+    with pytest.raises(Cancelled, match="nothing to learn"):
+        training.run.execute(home, lease)
+
+    shown = records.show(home, asked)
+    assert (shown["state"], shown["version"]) == ("cancelled", None)
+    assert f"run {learned[1].run} had the same data and settings" in shown["error"]
+    assert shown["fingerprint"] == learned[1].fingerprint
+
+    runs.enqueue(home, reason="once more", actor="ann")
+    runs.enqueue(home, reason="even so", actor="ann", force=True)  # joins it
+    lease = runs.claim(home, owner=identity())
+    assert lease is not None
+    forced = runs.take_up(home, lease, owner=identity())
+    training.run._not_again(home, lease, learned[1].fingerprint, forced)

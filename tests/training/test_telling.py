@@ -32,7 +32,7 @@ def test_one_that_waits_is_told_without_what_it_has_not(learned_home: Callable[.
     told = telling.run(records.show(home, run["id"]))
 
     assert told.splitlines()[1] == "state    queued"
-    assert told.splitlines()[2].endswith("by ann: more pictures")
+    assert told.splitlines()[2].endswith("by ann (command): more pictures")
     assert told.splitlines()[3].startswith("recipe   ")
     assert len(told.splitlines()) == 4
 
