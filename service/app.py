@@ -72,6 +72,7 @@ class Toploss:
         follow_parent(lambda: os._exit(1))
         self._desk = Desk.lay(home)
         api.state.desk = self._desk
+        self._desk.reports.start()  # before a model is loaded: that may be what ends the process
         self._desk.swap.start()
         self._desk.shadow.start()
         self._desk.traffic.start()

@@ -12,6 +12,7 @@ from service.bodies import Bodies
 from service.cache import Cache
 from service.capture import Capture
 from service.newcomers import Newcomers
+from service.reports import Reports
 from service.shadow import Shadow
 from service.swap import Swap
 from service.traffic import Traffic
@@ -28,6 +29,7 @@ class Desk:
     cache: Cache  # answers once given
     shadow: Shadow  # the candidate beside it
     traffic: Traffic  # what was answered, counted
+    reports: Reports  # what the watch over a promotion is told
     capture: Capture  # images kept for review
     newcomers: Newcomers  # samples that it scores as they come
     doorkeeper: Doorkeeper  # who may come in
@@ -58,6 +60,7 @@ class Desk:
             cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,
             traffic=Traffic(home),
+            reports=Reports(home, swap),
             capture=Capture(home),
             doorkeeper=Doorkeeper(home),
             rate_limit=RateLimit(settings.rate_limit),
@@ -70,6 +73,7 @@ class Desk:
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
+        self.reports.stop()
         self.shadow.stop()
         self.traffic.stop()
         self.capture.stop()

@@ -92,6 +92,12 @@ MESSAGES_GIVEN_UP = Gauge(
     "Those of the last 30 days that never did; looked at every minute.",
     multiprocess_mode="livemostrecent",
 )
+ROLLBACKS = Gauge(
+    "toploss_rollbacks",
+    "Roll-backs of production on record, by cause; asked: by somebody.",
+    ["cause"],
+    multiprocess_mode="livemostrecent",
+)
 SWAPS = Counter("toploss_swaps", "Changes of the model that answers.", ["result"])
 
 MOST_LABELS = 1000  # classes with a label of their own

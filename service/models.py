@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import paging, times
 from service.desk import Actor, OurDesk, OurHome
 from service.paging import Cursor, Limit
-from toploss import models, shadow
+from toploss import models, shadow, watch
 from toploss.home import Home
 from toploss.models import Alias, Version
 
@@ -25,6 +25,16 @@ class Move(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
+
+
+class Turn(Move):
+    # The generation of production that the caller saw: if it is another one by now, a 409.
+    generation: int | None = Field(default=None, ge=0, lt=2**31)
+
+
+class Return(Turn):
+    # A version that served further back; else the one before.
+    to: str | None = Field(default=None, min_length=1, max_length=26)
 
 
 @router.get("/model", summary="The card of the version that this server answers with")
@@ -55,13 +65,24 @@ def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str,
         }
         for version in page["items"]
     ]
-    return {**page, "production": _told(alias) if alias else None}
+    watched = watch.look(home)
+    return {
+        **page,
+        "production": _told(alias) if alias else None,
+        "watch": watched and {**watched.as_json(), "until": times.iso(watched.until)},
+    }
 
 
 @router.post("/models/rollback", summary="Return production to the version before")
-def rollback(home: OurHome, actor: Actor, body: Move | None = None) -> dict[str, Any]:
-    """It pauses the automatic retraining, which would else bring the same model again."""
-    return _told(models.rollback(home, reason=(body or Move()).reason, actor=actor))
+def rollback(home: OurHome, actor: Actor, body: Return | None = None) -> dict[str, Any]:
+    """Or to one further back. It pauses the automatic retraining, which would else bring the same
+    model again."""
+    asked = body or Return()
+    return _told(
+        models.rollback(
+            home, reason=asked.reason, actor=actor, to=asked.to, expected=asked.generation
+        )
+    )
 
 
 @router.post("/models/{version}/promote", summary="Point production at a version")
@@ -69,9 +90,12 @@ def promote(
     home: OurHome,
     actor: Actor,
     version: VersionName,
-    body: Move | None = None,
+    body: Turn | None = None,
 ) -> dict[str, Any]:
-    return _told(models.promote(home, version, reason=(body or Move()).reason, actor=actor))
+    asked = body or Turn()
+    return _told(
+        models.promote(home, version, reason=asked.reason, actor=actor, expected=asked.generation)
+    )
 
 
 @router.post("/models/{version}/shadow", summary="Let a version score beside production")
@@ -112,7 +136,8 @@ def _agreements(home: Home, name: str) -> dict[str, Any]:
 
 def _card(version: Version) -> dict[str, Any]:
     shown = {key: version.manifest[key] for key in CARD if key in version.manifest}
-    return {"run": version.run, "trained_at": times.iso(version.created_at), **shown}
+    pruned = {} if version.pruned_at is None else {"pruned_at": times.iso(version.pruned_at)}
+    return {"run": version.run, "trained_at": times.iso(version.created_at), **pruned, **shown}
 
 
 def _told(alias: Alias) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from service.desk import OurHome
 from service.models import VersionName
 from service.paging import Cursor
 from service.retraining import RunId
-from toploss import artifact, curves, drift, findings, growth, models, policy, records, snapshots
+from toploss import (
+    artifact,
+    curves,
+    drift,
+    findings,
+    growth,
+    models,
+    policy,
+    records,
+    snapshots,
+    watch,
+)
 from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.runs import ENDED
@@ -120,6 +131,7 @@ def models_page(home: OurHome, request: Request, cursor: Cursor = None) -> Respo
         alias=alias,
         before=models.before(home),
         moves=models.moves(home, limit=MOVES),
+        watched=watch.look(home),
         charts=[
             draw(oldest_first, alias.version if alias else None)
             for draw in (timelines.accuracies, timelines.losses)

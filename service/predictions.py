@@ -189,10 +189,15 @@ async def _read(part: UploadFile | str) -> bytes:
 
 async def _answer(desk: Desk, serving: Serving, data: bytes, top: int) -> dict[str, Any]:
     began = time.monotonic()
-    found = await desk.cache.ask(data, serving)
+    try:
+        found = await desk.cache.ask(data, serving)
+    except Broken:
+        desk.reports.failed(serving)
+        raise
     metrics.STAGE_SECONDS.labels(stage="whole").observe(time.monotonic() - began)
     metrics.answered(found)
     desk.traffic.count(serving, found)
+    desk.reports.answered(serving, found)
     desk.shadow.offer(data, serving, found)
     prediction_id = new_id()
     desk.capture.offer(data, serving, found, prediction_id)

@@ -10,7 +10,7 @@ from service import times
 from service.desk import OurHome
 from toploss import models, progress, records
 from toploss.home import Home
-from toploss.schema import alias_moves, runs, versions
+from toploss.schema import runs, versions
 
 router = APIRouter(prefix="/v1", tags=["review"])
 
@@ -44,8 +44,7 @@ def _versions(connection: Connection) -> tuple[dict[str, Any] | None, dict[str, 
     alias = models.standing(connection)
     if alias is None:
         return None, None
-    move = alias_moves.c
-    below = connection.execute(select(move.version).where(move.generation == alias.below)).scalar()
+    below = models.below(connection)
     serving = {"generation": alias.generation, **_metrics(connection, alias.version)}
     return serving, None if below is None else _metrics(connection, below)
 

@@ -19,6 +19,7 @@ from toploss.heap import give_memory_back
 from toploss.home import Home
 from toploss.models import Alias, Version
 from toploss.priority import BEHIND, LAST, aside, step_back
+from toploss.servers import Standing
 
 log = logging.getLogger("toploss.swap")
 
@@ -53,6 +54,7 @@ class _Failure:
     """A generation that did not load."""
 
     generation: int
+    error: str  # the last time
     tries: int
     again_at: float  # monotonic clock, seconds
 
@@ -69,6 +71,7 @@ class Swap:
         self.serving: Serving | None = None
         self._home, self._also = home, also
         self._wanted: Alias | None = None
+        self._since = time.monotonic()  # when that became another one
         self._looked = threading.Event()
         self._failure: _Failure | None = None
         self._away = False  # the database could not be asked the last time
@@ -107,6 +110,20 @@ class Swap:
         how = "does not load, the log says why" if self._failure else "is being loaded"
         return f"no model yet: version {self._wanted.version} {how}; try again in a second"
 
+    def standing(self) -> Standing:
+        """How this server stands to production, for whoever watches a promotion."""
+        serving, wanted, failure = self.serving, self._wanted, self._failure
+        here = None if wanted is None else wanted.generation
+        behind = here is not None and (serving is None or serving.generation != here)
+        failed = behind and failure is not None and failure.generation == here
+        return Standing(
+            version=serving.version if serving else None,
+            generation=serving.generation if serving else None,
+            wanted=here,
+            waits_s=time.monotonic() - self._since if behind else 0.0,
+            error=failure.error if failed and failure else None,
+        )
+
     def look(self) -> bool:
         """Ask where production stands, and follow it; returns whether another version answers now.
         What fails leaves the present model in place: a database that is away for a while must not
@@ -119,6 +136,10 @@ class Swap:
             self._away = True
             return False
         self._away = False
+        if alias is not None and (
+            self._wanted is None or self._wanted.generation != alias.generation
+        ):
+            self._since = time.monotonic()
         self._wanted = alias
         changed = (
             alias is not None
@@ -190,7 +211,10 @@ class Swap:
         tries = known.tries + 1 if known is not None and again else 1
         rest = min(LONGEST_RETRY_S, self._home.settings.poll_s * 2**tries)
         self._failure = _Failure(
-            generation=alias.generation, tries=tries, again_at=time.monotonic() + rest
+            generation=alias.generation,
+            error=str(exc) or repr(exc),
+            tries=tries,
+            again_at=time.monotonic() + rest,
         )
         metrics.SWAPS.labels(result="failed").inc()
         if not again:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from toploss import models
 from toploss.blobs import sha256
 from toploss.errors import Broken
 from toploss.home import Home
@@ -82,6 +83,7 @@ def fetch(home: Home, version: Version, folder: Path) -> Loaded:
 
     Raises:
         Broken: a file is missing or is not what was published; nothing broken is left behind.
+        Pruned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content, manifest = read_manifest(home, version)
@@ -95,7 +97,9 @@ def fetch(home: Home, version: Version, folder: Path) -> Loaded:
 
 
 def read_manifest(home: Home, version: Version) -> tuple[bytes, dict[str, Any]]:
-    """A version's manifest in the storage, as it is written and as it is read. Raises Broken."""
+    """A version's manifest in the storage, as it is written and as it is read. Raises Broken,
+    Pruned."""
+    models.refuse_pruned(version)
     content = home.blobs.get(f"{version.path}/{version.manifest_name}")
     _expect(version.manifest_name, sha256(content), version.manifest_sha256)
     manifest: dict[str, Any] = json.loads(content)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toploss import artifact
+from toploss import artifact, models
 from toploss.artifact import Loaded
 from toploss.errors import Broken
 from toploss.home import Home
@@ -26,10 +26,11 @@ def pull(home: Home, version: Version) -> Loaded:
 
     Raises:
         Broken: the storage lacks a file, or it is not what was published; a version that was not
-            in the store is not there afterwards either.
+            in the store is not there afterwards either. Pruned.
     """
     import bentoml
 
+    models.refuse_pruned(version)
     tag = bentoml.Tag(home.settings.name, version.name)
     with _one_at_a_time():
         folder = _folder(tag)

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ def sha256(data: bytes) -> str:
 
 
 PART = ".part"  # how the temporary name of a file ends
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file of the storage."""
+
+    path: str
+    bytes: int
+    at: float  # when it was written; seconds since 1970
 
 
 class Blobs:
@@ -99,6 +109,27 @@ class Blobs:
         """Whether there is such a file; a folder is none."""
         return bool(self._fs.isfile(self._full(path)))
 
+    def below(self, folder: str) -> list[Stored]:
+        """Every file below a folder, by path, halves included. Raises Broken."""
+        full = self._full(folder)
+        self._fs.invalidate_cache(full)
+        try:
+            found = self._fs.find(full, detail=True)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise Broken(
+                f"{folder} cannot be listed in the storage {self.root} ({exc}); check its rights"
+            ) from exc
+        return [
+            Stored(
+                path=name.removeprefix(f"{self.root}/"),
+                bytes=int(told["size"] or 0),
+                at=self._written(name, told),
+            )
+            for name, told in sorted(found.items())
+        ]
+
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files; one that is not there is no error.
 
@@ -135,6 +166,13 @@ class Blobs:
 
     def _age_s(self, full: str) -> float:
         return time.time() - float(self._fs.modified(full).timestamp())
+
+    def _written(self, full: str, told: dict[str, Any]) -> float:
+        """When a file was, as far as its listing says so; each kind of storage has its word."""
+        said = told.get("mtime", told.get("LastModified"))
+        if said is None:
+            return time.time() - self._age_s(full)
+        return float(said) if isinstance(said, int | float) else float(said.timestamp())
 
     def _place(self, path: str, write: Callable[[str], object]) -> None:
         target = self._full(path)

@@ -25,6 +25,7 @@ POOL, MORE = 5, 20  # connections of a process to PostgreSQL: kept, and lent bes
 READ_ONLY = "25006"  # PostgreSQL's word for a server that only copies another
 TURN_S = 0.11  # a little longer than SQLite sleeps between two looks at a lock
 LABELS = 0x746F706C  # what stands for the labels among a database's locks
+ALIAS = LABELS + 1  # likewise, for production; whoever wants both takes the labels first
 
 
 class Database:
@@ -201,12 +202,16 @@ def _refuse_while_one_runs(connection: Connection) -> None:
             )
 
 
-def one_at_a_time(connection: Connection) -> None:
+def one_at_a_time(connection: Connection, what: int = LABELS) -> None:
     """Whoever changes labels does it alone from here to the end of the transaction: what is counted
     of them has one writer at a time, and nobody waits for two rows the wrong way round. On SQLite
-    all writers are."""
+    all writers are.
+
+    Args:
+        what: else ALIAS: whoever moves production, or removes what it may be moved to.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LABELS})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": what})
 
 
 @contextmanager

@@ -75,6 +75,10 @@ class Refused(ToplossError):
     """A rule says no: nothing due, the gate said no, a run is active."""
 
 
+class Pruned(Refused):
+    """A version whose files are gone: its row and its lineage are all that is left."""
+
+
 class Stale(ToplossError):
     """The caller looked at an older state than the present one."""
 

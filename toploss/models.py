@@ -1,16 +1,19 @@
 """Versions, and the production alias that points to one of them."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from toploss import outbox, policy
-from toploss.errors import NotFound, Refused, Stale
+from toploss.database import ALIAS, one_at_a_time
+from toploss.errors import NotFound, Pruned, Refused, Stale
 from toploss.home import Home
 from toploss.outbox import Type
 from toploss.schema import alias_moves, versions
+from toploss.times import iso
 
 PRODUCTION = "production"
 
@@ -26,6 +29,7 @@ class Version:
     manifest_sha256: str
     created_at: float  # seconds since 1970, UTC
     manifest_name: str = "manifest.json"  # of its file, in the folder
+    pruned_at: float | None = None  # when its files went; None: they are there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class Alias:
 
     version: str
     generation: int  # grows at every move
+    kind: str  # of the move to it: promote, rollback
     sealed: str  # SHA-256 of the version's manifest: another one when a sample in it was erased
     below: int | None  # the generation that a roll-back returns to
     reason: str
@@ -50,6 +55,7 @@ class Move:
     reason: str
     actor: str
     at: float
+    cause: str | None  # of `watch.Cause`, of a roll-back by itself
 
 
 def standing(connection: Connection) -> Alias | None:
@@ -65,6 +71,7 @@ def standing(connection: Connection) -> Alias | None:
     return Alias(
         version=row.version,
         generation=row.generation,
+        kind=row.kind,
         sealed=row.manifest_sha256,
         below=row.below,
         reason=row.reason,
@@ -102,9 +109,28 @@ def moves(home: Home, *, limit: int) -> list[Move]:
 def before(home: Home) -> str | None:
     """The version that a roll-back would return to; None: there is none."""
     with home.db.read() as connection:
-        now = standing(connection)
-        below = alias_moves.c.generation == (now.below if now else None)
-        return connection.execute(select(alias_moves.c.version).where(below)).scalar()
+        return below(connection)
+
+
+def below(connection: Connection) -> str | None:
+    """As `before`, within the caller's transaction."""
+    served = next(earlier(connection, standing(connection)), None)
+    return served.version if served else None
+
+
+def earlier(connection: Connection, alias: Alias | None) -> Iterator[Row[Any]]:
+    """The moves that roll-backs return to, one after the other, without those whose versions were
+    pruned."""
+    generation = alias.below if alias else None
+    while generation is not None:
+        row = connection.execute(
+            select(alias_moves, versions.c.pruned_at)
+            .join(versions, versions.c.name == alias_moves.c.version)
+            .where(alias_moves.c.generation == generation)
+        ).one()
+        if row.pruned_at is None:
+            yield row
+        generation = row.below
 
 
 def promote(
@@ -116,25 +142,23 @@ def promote(
         expected: the generation that the caller saw (0: none), if that matters.
 
     Raises:
-        NotFound: no such version. Stale: production has moved since `expected`.
+        NotFound: no such version. Pruned: its files are gone.
+        Stale: production has moved since `expected`.
     """
     with home.db.write() as connection:
-        version = found(connection, name)
+        one_at_a_time(connection, ALIAS)
+        version = whole(connection, name)
         return move(connection, version.name, reason=reason, actor=actor, expected=expected)
 
 
 def move(
     connection: Connection, name: str, *, reason: str, actor: str, expected: int | None = None
 ) -> Alias:
-    """As `promote`, within the caller's transaction."""
+    """As `promote`, within the caller's transaction, of a version that is whole."""
+    one_at_a_time(connection, ALIAS)
     now = standing(connection)
     generation = now.generation if now else 0
-    if expected is not None and generation != expected:
-        raise Stale(
-            f"production has moved to generation {generation} since {expected} was looked at; "
-            "compare with what serves now and promote again",
-            present={"generation": generation, "version": now.version if now else None},
-        )
+    _refuse_stale(now, expected)
     if now is not None and now.version == name:
         return now
     _move(connection, generation + 1, name, "promote", generation or None, reason, actor)
@@ -143,32 +167,76 @@ def move(
     return moved
 
 
-def rollback(home: Home, *, reason: str, actor: str) -> Alias:
+def rollback(
+    home: Home,
+    *,
+    reason: str,
+    actor: str,
+    to: str | None = None,
+    expected: int | None = None,
+    cause: str | None = None,
+) -> Alias:
     """Return production to the version before, and pause the automatic policy.
 
-    Rolling back again goes one further back.
+    Rolling back again goes one further back. Versions that were pruned are passed over.
+
+    Args:
+        to: a version that served before, further back.
+        expected: the generation that the caller saw, if that matters.
+        cause: of `watch.Cause`, where nobody asked for it.
 
     Raises:
-        Refused: there is nothing to return to.
+        Refused: there is nothing to return to, or `to` is not among it. Stale.
     """
     with home.db.write() as connection:
+        one_at_a_time(connection, ALIAS)
         now = standing(connection)
-        if now is None or now.below is None:
-            raise Refused(
-                "production cannot be rolled back: no version served before "
-                + (f"{now.version}; " if now else "any; ")
-                + "promote another one with `toploss models promote VERSION`"
-            )
-        below = connection.execute(
-            select(alias_moves).where(alias_moves.c.generation == now.below)
-        ).one()
-        _move(connection, now.generation + 1, below.version, "rollback", below.below, reason, actor)
+        _refuse_stale(now, expected)
+        served = earlier(connection, now)
+        back = next((row for row in served if to in (None, row.version)), None)
+        if now is None or back is None:
+            raise Refused(_no_way_back(now, to))
+        _move(
+            connection,
+            now.generation + 1,
+            back.version,
+            "rollback",
+            back.below,
+            reason,
+            actor,
+            cause,
+        )
         policy.set_paused(
             connection, True, reason=f"rolled back from {now.version}: {reason}", actor=actor
         )
         moved = standing(connection)
         assert moved is not None
         return moved
+
+
+def _no_way_back(now: Alias | None, to: str | None) -> str:
+    before = now.version if now else "any"
+    if to is not None:
+        return (
+            f"production cannot be rolled back to {to}: it did not serve before {before}, or was "
+            f"pruned; promote it with `toploss models promote {to}`"
+        )
+    what = "every version that served" if now and now.below else "no version served"
+    return (
+        f"production cannot be rolled back: {what} before {before}"
+        + (" was pruned; " if now and now.below else "; ")
+        + "promote another one with `toploss models promote VERSION`"
+    )
+
+
+def _refuse_stale(now: Alias | None, expected: int | None) -> None:
+    generation = now.generation if now else 0
+    if expected is not None and generation != expected:
+        raise Stale(
+            f"production has moved to generation {generation} since {expected} was looked at; "
+            "compare with what serves now and ask again",
+            present={"generation": generation, "version": now.version if now else None},
+        )
 
 
 def _move(
@@ -179,6 +247,7 @@ def _move(
     below: int | None,
     reason: str,
     actor: str,
+    cause: str | None = None,
 ) -> None:
     connection.execute(
         alias_moves.insert().values(
@@ -189,6 +258,7 @@ def _move(
             reason=reason,
             actor=actor,
             at=time.time(),
+            cause=cause,
         )
     )
     known = found(connection, version)
@@ -200,7 +270,7 @@ def _move(
         "actor": actor,
         "metrics": known.manifest.get("metrics"),
     }
-    outbox.put(connection, Type.PROMOTED if kind == "promote" else Type.ROLLED_BACK, told)
+    outbox.put(connection, Type.ROLLED_BACK if kind == "rollback" else Type.PROMOTED, told)
 
 
 def found(connection: Connection, name: str) -> Version:
@@ -219,6 +289,23 @@ def found(connection: Connection, name: str) -> Version:
     return _version(row)
 
 
+def whole(connection: Connection, name: str) -> Version:
+    """As `found`. For whoever holds ALIAS: it stays so until the end of the transaction.
+    Raises NotFound, Pruned."""
+    version = found(connection, name)
+    refuse_pruned(version)
+    return version
+
+
+def refuse_pruned(version: Version) -> None:
+    """Raises Pruned."""
+    if version.pruned_at is not None:
+        raise Pruned(
+            f"version {version.name} was pruned on {iso(version.pruned_at)[:10]}: its files are "
+            "gone, what is known of it stays; take another of `toploss models list`"
+        )
+
+
 def _version(row: Any) -> Version:
     return Version(
         name=row.name,
@@ -228,6 +315,7 @@ def _version(row: Any) -> Version:
         manifest_sha256=row.manifest_sha256,
         manifest_name=row.manifest_name,
         created_at=row.created_at,
+        pruned_at=row.pruned_at,
     )
 
 
@@ -239,4 +327,5 @@ def _moved(row: Any) -> Move:
         reason=row.reason,
         actor=row.actor,
         at=row.at,
+        cause=row.cause,
     )

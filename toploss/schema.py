@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0011"
+REVISION = "0012"
 
 metadata = MetaData()
 
@@ -267,6 +267,7 @@ versions = Table(
     Column("manifest", JSON, nullable=False),
     Column("class_ids", JSON, nullable=False),  # of its labels, in order
     Column("created_at", Double, nullable=False),
+    Column("pruned_at", Double),  # from then on its files are gone; none: they are there
 )
 
 # The production alias: the row with the highest generation stands.
@@ -280,6 +281,35 @@ alias_moves = Table(
     Column("reason", Text, nullable=False),
     Column("actor", String(100), nullable=False),
     Column("at", Double, nullable=False),
+    Column(
+        "cause", String(16)
+    ),  # of `watch.Cause`, of a roll-back by itself; none: somebody's move
+)
+
+# How each server stands to production, by its own word every few seconds; `toploss.servers`.
+servers = Table(
+    "servers",
+    metadata,
+    Column("id", String(26), primary_key=True),  # of one start of it
+    Column("name", String(200), nullable=False),  # host and process, for people
+    Column("version", String(26)),  # that it answers with; none: it has none yet
+    Column("generation", Integer),
+    Column("wanted", Integer),  # the generation of production that it knows of
+    Column("waits_s", Double, nullable=False),  # for so long it has not answered with that one
+    Column("error", Text),  # why that one does not load; none: it has not failed
+    Column("at", Double, nullable=False),  # of its last word, by the database's clock
+)
+
+# What came of the images that servers were asked about, by the generation that was to answer.
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # since 1970, UTC
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("version", String(26), nullable=False),
+    Column("answers", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),  # the model could not compute them
+    Column("novel", Integer, nullable=False),  # of the answers
 )
 
 # The candidate that scores beside production: the last row stands; no version: none. Its promotion

@@ -215,6 +215,32 @@ class Settings(BaseSettings):
         Literal["better", "hold", "promote"],
         Field(description="what to do with a candidate that the holdout cannot judge"),
     ] = "better"
+    # A promotion under watch, and what is kept
+    watch_s: Annotated[
+        float,
+        Field(ge=0, description="seconds after a promotion, in which it may be undone; 0: never"),
+    ] = 900
+    watch_load_s: Annotated[
+        float,
+        Field(gt=0, description="seconds that most servers fail to load it, before that is done"),
+    ] = 60
+    prune: Annotated[
+        bool, Field(description="the dispatcher removes once a day what is kept no longer")
+    ] = True
+    keep_versions: Annotated[
+        int, Field(ge=0, description="newest versions whose files are kept, beside those in use")
+    ] = 10
+    keep_rollbacks: Annotated[
+        int, Field(ge=1, description="versions that served before, kept to be returned to")
+    ] = 3
+    keep_days: Annotated[
+        float, Field(ge=0, description="days that the files of any version are kept")
+    ] = 30
+    keep_checkpoint_days: Annotated[
+        float, Field(ge=0, description="days after a run's end that its checkpoints are kept")
+    ] = 7
+    keep_log_days: Annotated[float, Field(ge=0, description="likewise, its logs")] = 365
+
     # Drift
     drift_window_h: Annotated[
         int, Field(ge=1, le=720, description="hours of traffic that are compared with the snapshot")

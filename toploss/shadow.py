@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from toploss import classes, models
+from toploss.database import ALIAS, one_at_a_time
 from toploss.errors import NotFound, Refused
 from toploss.home import Home
 from toploss.schema import alias_moves, shadow_answers, shadow_moves, versions
@@ -67,10 +68,11 @@ def begin(home: Home, version: str, *, reason: str, actor: str) -> None:
     """This version scores from now on, and no other.
 
     Raises:
-        NotFound: no such version. Refused: it is in production, or nothing is.
+        NotFound: no such version. Refused: it is in production, or nothing is. Pruned.
     """
     with home.db.write() as connection:
-        name = models.found(connection, version).name
+        one_at_a_time(connection, ALIAS)
+        name = models.whole(connection, version).name
         alias = models.standing(connection)
         if alias is None:
             raise Refused(

@@ -13,7 +13,7 @@ from toploss import drafts, figures, models, shadow
 from toploss.database import one_at_a_time
 from toploss.figures import Listed
 from toploss.home import Home
-from toploss.schema import alias_moves, samples, scores, scorings, tallies
+from toploss.schema import samples, scores, scorings, tallies
 from toploss.scoring import ACTIVE, State, rewrite
 from toploss.space import Space
 
@@ -84,8 +84,7 @@ def _doomed(connection: Connection) -> list[int]:
     wanted = set()
     alias = models.standing(connection)
     if alias is not None:
-        below = select(alias_moves.c.version).where(alias_moves.c.generation == alias.below)
-        wanted = {alias.version, connection.execute(below).scalar()}
+        wanted = {alias.version, models.below(connection)}
     wanted.add(shadow.candidate(connection))
     query = select(scorings).where(scorings.c.state != State.GONE).order_by(scorings.c.id)
     rows = connection.execute(query).all()

@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 def list_() -> Answer:
     """Versions, newest first; the one that serves is marked."""
     from toploss import models as stored
-    from toploss import shadow
+    from toploss import shadow, watch
     from toploss.home import Home
 
     home = Home.open()
@@ -38,9 +38,20 @@ def list_() -> Answer:
         arch, gate = version.manifest["architecture"], version.manifest["gate"]["verdict"]
         mark = f"production, generation {alias.generation}" if serves and alias else ""
         mark = "shadow: scores beside production" if shadows else mark
+        mark = f"pruned {when(version.pruned_at)}" if version.pruned_at else mark
         rows.append([version.name, when(version.created_at), arch, accuracy, gate, mark])
     head = ["version", "made", "architecture", "test accuracy", "gate", ""]
-    return Answer({"versions": data}, table(head, rows))
+    watched = watch.look(home)
+    text = table(head, rows) + (f"\n{_watched(watched)}" if watched else "")
+    return Answer({"versions": data, "watch": watched and watched.as_json()}, text)
+
+
+def _watched(found: Any) -> str:
+    return (
+        f"under watch until {when(found.until)}: {found.answering} of {found.servers} servers "
+        f"answer with it, {found.now.failed} of {found.now.asked} images failed, "
+        f"{found.now.novel} novel; {found.why}"
+    )
 
 
 @command(models, "show")
@@ -69,16 +80,69 @@ def promote(
 
 @command(models, "rollback")
 def rollback(
+    to: Annotated[
+        str | None, typer.Option(help="A version that served further back, not the one before.")
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "by hand",
 ) -> Answer:
     """Return production to the version before, and pause the automatic policy."""
     from toploss import models as stored
     from toploss.home import Home
 
-    alias = stored.rollback(Home.open(), reason=reason, actor="local")
+    alias = stored.rollback(Home.open(), reason=reason, actor="local", to=to)
     moved = _moved(alias)
     paused = "automatic retraining is paused; `toploss retraining resume` lets it go on"
     return Answer(moved.data, f"{moved.text}; {paused}")
+
+
+@command(models, "prune")
+def prune(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go and what stays, and why.")
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Newest versions that stay; else the setting's.")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Days that any version stays; else the setting's.")
+    ] = None,
+    checkpoint_days: Annotated[
+        float | None, typer.Option(min=0, help="Likewise, checkpoints after a run's end.")
+    ] = None,
+    log_days: Annotated[
+        float | None, typer.Option(min=0, help="Likewise, logs after a run's end.")
+    ] = None,
+) -> Answer:
+    """Remove the files of versions that nothing needs, old checkpoints and logs, and leftovers.
+    Rows, reports and snapshots stay."""
+    from dataclasses import replace
+
+    from toploss import retention
+    from toploss.home import Home
+
+    home = Home.open()
+    asked = {
+        "versions": keep,
+        "days": days,
+        "checkpoint_days": checkpoint_days,
+        "log_days": log_days,
+    }
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    rules = replace(retention.Rules.from_settings(home.settings), **given)
+    found = (retention.look if dry_run else retention.prune)(home, rules)
+    data = {
+        "dry_run": dry_run,
+        "bytes": sum(item.bytes for item in found.going),
+        "going": [item.as_json() for item in found.going],
+        "staying": [item.as_json() for item in found.staying],
+    }
+    text = f"{'would go' if dry_run else 'gone'}: {found.told()}"
+    if dry_run:
+        marked = [("goes", item) for item in found.going]
+        marked += [("stays", item) for item in found.staying]
+        rows = [[mark, i.kind.value, i.name, i.bytes, i.why] for mark, i in marked]
+        text = table(["", "what", "of", "bytes", "why"], rows) + f"\n{text}"
+    return Answer(data, text)
 
 
 @command(models, "shadow")
@@ -212,6 +276,7 @@ def _card(version: Any) -> dict[str, Any]:
         "labels": version.manifest["labels"],
         "metrics": version.manifest["metrics"],
         "gate": version.manifest["gate"],
+        "pruned_at": version.pruned_at,
     }
 
 

@@ -11,16 +11,20 @@ import signal
 import threading
 import time
 
-from toploss import erasure, policy, records, runs, upkeep
+from toploss import erasure, policy, records, retention, runs, upkeep
 from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
+from toploss.retention import Rules
 from toploss.runs import ACTIVE, Lease, RunState
+from toploss.watch import Watch
 from training.launchers import PATIENCE_S, Launcher
 
 log = logging.getLogger("toploss.dispatcher")
 
 STEP_S = 1.0
+FIRST_PRUNE_S, PRUNE_S = 3600.0, 24 * 3600.0  # after its start, and after the last one
+PRUNED_AT_ONCE = 10  # versions, checkpoints and logs
 
 
 class Dispatcher:
@@ -30,6 +34,8 @@ class Dispatcher:
         self._home, self._launcher = home, launcher
         self._lease: Lease | None = None  # of the run that we launched
         self._cancel_seen: float | None = None  # when, by the monotonic clock
+        self._promotion = Watch(home)
+        self._prune_at = time.monotonic() + FIRST_PRUNE_S
 
     @property
     def busy(self) -> bool:
@@ -37,6 +43,7 @@ class Dispatcher:
 
     def step(self) -> None:
         """Do whatever is next; never waits for a training."""
+        self._promotion.step()
         if self._lease is not None:
             self._watch(self._lease)
         if self._lease is None:
@@ -48,6 +55,7 @@ class Dispatcher:
                 self._lease = lease
         upkeep.step(self._home)
         erasure.finish(self._home)
+        self._prune()
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop` is set; then end what was launched, back into the queue."""
@@ -100,6 +108,17 @@ class Dispatcher:
             self._cancel_seen = self._cancel_seen or time.monotonic()
             if time.monotonic() - self._cancel_seen > PATIENCE_S:
                 self._launcher.stop()
+
+    def _prune(self) -> None:
+        """A few things at a time, so that no run waits for it; then not until tomorrow."""
+        if not self._home.settings.prune or time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + PRUNE_S
+        rules = Rules.from_settings(self._home.settings)
+        found = retention.prune(self._home, rules, most=PRUNED_AT_ONCE)
+        if found.going:
+            self._prune_at = 0.0  # there may be more
+            log.info("pruned: %s", found.told())
 
     def _forget(self) -> None:
         self._lease = self._cancel_seen = None

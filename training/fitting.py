@@ -81,7 +81,7 @@ def _from_stage(home: Home, start: str) -> Plan:
     if not home.blobs.exists(kept):
         raise NotFound(
             f"run {run_id} has kept no {stage!r}; there are `stage-1` and `stage-2`, once it has "
-            "come so far"
+            "come so far, for TOPLOSS_KEEP_CHECKPOINT_DAYS after its end"
         )
     plan = Plan.from_json(run["settings"])
     rate = plan.lr or (run["finder"] or {}).get("chosen") or FALLBACK_RATE

@@ -105,12 +105,12 @@ def build(home: Home, plan: Plan, labels: Sequence[str], *, threads: int) -> Net
         labels: the classes, in the order of its outputs.
 
     Raises:
-        BadInput.
+        BadInput. Pruned, Broken: what it begins with is gone.
     """
     randomness.seed(plan.seed, threads)
     net = network.build(plan.arch, len(labels), size=plan.size, weights=_weights(home, plan))
     if plan.start is not None:
-        state = load_tensors(home.blobs.get(plan.start))
+        state = load_tensors(_kept(home, plan.start))
         earlier = _fitting(net, state, labels, _learned_by(home, plan.start), plan.start)
         net.load_state_dict(_begun(net.state_dict(), earlier, plan.warm))
     return net
@@ -131,7 +131,15 @@ def _weights(home: Home, plan: Plan) -> dict[str, Any] | None:
         return None
     if plan.weights == DOWNLOADED:
         return network.downloaded_weights(plan.arch)
-    return network.read_weights(home.blobs.get(plan.weights), plan.weights)
+    return network.read_weights(_kept(home, plan.weights), plan.weights)
+
+
+def _kept(home: Home, path: str) -> bytes:
+    """A network's file in the storage. Raises Broken: it is missing; Pruned: the version's are."""
+    kind, name, *_ = path.split("/")
+    if kind == "versions":
+        models.refuse_pruned(models.get(home, name))
+    return home.blobs.get(path)
 
 
 def _learned_by(home: Home, start: str) -> Sequence[str] | None:

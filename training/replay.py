@@ -39,8 +39,8 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
     """Train again as that run did and compare; nothing is kept.
 
     Raises:
-        NotFound: no such run. Refused: it has made no version to compare with.
-            BadData: samples of its snapshot were erased.
+        NotFound: no such run. Refused: it has made no version to compare with. Pruned: its
+            weights are gone. BadData: samples of its snapshot were erased.
     """
     run = records.show(home, run_id)
     if run["version"] is None:
@@ -49,6 +49,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
             "name one of `toploss runs list` that has"
         )
     version = models.get(home, run["version"])
+    models.refuse_pruned(version)
     card = version.manifest
     plan = Plan.from_json(run["settings"])
     snapshot = erasure.none_of(home, snapshots.load(home, run["fingerprint"]))

@@ -33,7 +33,9 @@ async function go(event) {
   event.preventDefault();
   $("act-go").disabled = true;
   try {
-    const answer = await post(act.path, "reason" in act ? { reason: $("act-reason").value.trim() } : {});
+    const said = "reason" in act ? { reason: $("act-reason").value.trim() } : {};
+    if (act.generation) said.generation = Number(act.generation); // that the dialog spoke of
+    const answer = await post(act.path, said);
     $("act").close();
     $("message").textContent = DONE[act.act](answer);
     await refresh().catch(() => {}); // it is done, whether it can be shown or not

@@ -68,7 +68,7 @@ def test_what_is_refused_is_told_where_it_was_asked(
     page.keyboard.press("Enter")
 
     page.wait_for_selector("#act-problem:not(:empty)")
-    assert "cannot be rolled back" in page.inner_text("#act-problem")
+    assert "has moved to generation 3 since 2" in page.inner_text("#act-problem")
     check_accessible(page)
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.textContent").startswith("Roll back")

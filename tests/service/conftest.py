@@ -251,6 +251,7 @@ def serve(folder: Path, export: Path, **more: Any) -> Iterator[House]:
     api = apis.build()
     desk = Desk.lay(home)
     api.state.desk = desk
+    desk.reports.start()
     desk.swap.start()
     desk.shadow.start()
     desk.capture.start()

@@ -18,6 +18,7 @@ def test_without_a_model_there_is_no_card(empty: House) -> None:
         "items": [],
         "next_cursor": None,
         "production": None,
+        "watch": None,
     }
 
 

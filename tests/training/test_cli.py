@@ -238,6 +238,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         models promote {version}
         models agreement {version}
         models pull production
+        models prune --dry-run
         runs list
         runs show {run}
         runs log {run}

@@ -92,3 +92,33 @@ def test_a_candidate_beside_production(
     listed = answer(toploss("models", "list", "--json", home=home))["versions"]
     assert not any(version["shadow"] for version in listed)
     assert "nothing to end" in complaint(toploss("models", "shadow", second, "--end", home=home), 4)
+
+
+def test_prune_says_what_goes_and_why_and_then_it_is_gone(
+    toploss: Toploss, refused_home: tuple[Home, dict[str, Any]]
+) -> None:
+    home, second = refused_home[0], refused_home[1]["version"]
+    first = models.get(home, "production").name
+    hard = ("--keep", "0", "--days", "0", "--checkpoint-days", "0")
+    assert "would go: nothing" in toploss("models", "prune", "--dry-run", home=home).stdout
+
+    told = answer(toploss("models", "prune", "--dry-run", "--json", *hard, home=home))
+    kinds = sorted((item["kind"], item["name"]) for item in told["going"])
+    of_runs = sorted(("checkpoints", run["id"]) for run in records.listed(home))
+    assert kinds == [*of_runs, ("version", second)]
+    assert told["bytes"] == sum(item["bytes"] for item in told["going"]) > 10_000
+    (stays,) = [item for item in told["staying"] if item["kind"] == "version"]
+    assert (stays["name"], stays["why"]) == (first, "it is in production")
+    assert "it is in production" in toploss("models", "prune", "--dry-run", home=home).stdout
+
+    assert "gone: " in toploss("models", "prune", *hard, home=home).stdout
+
+    listed = toploss("models", "list", home=home).stdout
+    assert "pruned 20" in next(line for line in listed.splitlines() if second in line)
+    for line in (("models", "promote", second), ("models", "pull", second)):
+        assert "was pruned on" in complaint(toploss(*line, home=home), 3)
+    run = models.get(home, second).run
+    assert "was pruned on" in complaint(toploss("runs", "replay", run, home=home), 3)
+    resumed = complaint(toploss("train", "--from", f"{run}/stage-1", home=home), 4)
+    assert "TOPLOSS_KEEP_CHECKPOINT_DAYS" in resumed
+    assert answer(toploss("models", "show", second, "--json", home=home))["version"] == second

@@ -12,10 +12,11 @@ from sqlalchemy import select
 
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
-from toploss import models, records, runs, samples
+from toploss import models, records, runs, samples, servers
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import scores
+from toploss.servers import Standing
 from toploss.splits import Split
 from training.dispatcher import Dispatcher
 from training.launchers import SubprocessLauncher
@@ -66,6 +67,32 @@ def test_scores_that_nobody_looks_at_are_removed_beside_the_work(
     with home.db.read() as connection:
         scored = select(scores.c.scoring).distinct().order_by(scores.c.scoring)
         assert connection.execute(scored).scalars().all() == [2, 3]
+
+
+def test_a_version_that_does_not_load_is_rolled_back_and_old_files_are_removed(
+    open_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = open_home(keep_versions=0, keep_days=0, keep_rollbacks=1)
+    given.sample(home, 1, "cat")
+    oldest, before, bad = (given.promoted(home, "cat") for _ in range(3))
+    for version in (oldest, before, bad):
+        home.blobs.put(f"versions/{version}/manifest.json", b"{}")
+    broken = Standing(version=before, generation=2, wanted=3, waits_s=99, error="it is broken")
+    with home.db.write() as connection:
+        servers.say(connection, "a", "host:1", broken)
+    dispatcher = Dispatcher(home, launcher)
+
+    dispatcher.step()
+
+    assert models.get(home, "production").name == before
+    assert models.get(home, oldest).pruned_at is None  # a dispatcher that has just begun
+    dispatcher._prune_at = 0.0
+    for _ in range(3):
+        dispatcher.step()
+    gone = [version.name for version in models.listed(home) if version.pruned_at]
+    assert gone == [bad]  # `oldest` is what a roll-back would return to by now
+    assert not home.blobs.exists(f"versions/{bad}/manifest.json")
+    assert dispatcher._prune_at > time.monotonic()
 
 
 def state(home: Home, run: str) -> str:

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load as load_tensors
 
 from toploss import records, runs, snapshots
+from toploss.errors import Pruned
 from toploss.home import Home
 from toploss.network import Network
 from toploss.plan import Plan, Start
 from toploss.processes import identity
+from toploss.schema import versions
 from training import lesson
 from training.data import Pictures, preprocessing
 from training.follower import Unheard
@@ -82,6 +84,14 @@ def test_each_class_goes_on_with_what_is_known_of_it(
         expected = torch.lerp(cold[last][place], theirs, kept)
         torch.testing.assert_close(made[last][place], expected)
     assert torch.equal(made[last][2], cold[last][2])
+
+
+def test_a_version_that_was_pruned_is_no_beginning(home: Home, plan: Plan, weights: str) -> None:
+    with home.db.write() as connection:
+        connection.execute(versions.update().values(pruned_at=0.0))
+
+    with pytest.raises(Pruned, match="was pruned on 1970-01-01"):
+        begun(home, replace(plan, start=weights))
 
 
 def test_with_more_classes_the_new_ones_begin_anew(home: Home, plan: Plan, weights: str) -> None:
