@@ -205,6 +205,14 @@ def claim(home: Home, *, owner: str) -> Lease | None:
         return Lease(run=row.id, fence=row.fence + 1)
 
 
+def active(home: Home) -> Lease | None:
+    """The attempt that a dispatcher has launched and that has not ended."""
+    query = select(runs.c.id, runs.c.fence).where(runs.c.state.in_(ACTIVE) & ~runs.c.foreground)
+    with home.db.read() as connection:
+        row = connection.execute(query).first()
+    return None if row is None else Lease(run=row.id, fence=row.fence)
+
+
 def parted(home: Home, plan: Plan) -> Plan:
     """The plan as memory allowed it the last time: a run of this architecture, size and batch that
     had to take its batches in parts passes that on."""

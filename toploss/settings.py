@@ -172,6 +172,55 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="processes that decode pictures beside the training")
     ] = 0
 
+    train_processes: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="processes that train one network together, with a GPU each where there "
+            "are any; for runs that a dispatcher launches",
+        ),
+    ] = 1
+    train_memory: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="bytes of memory that one of these processes may take; batches are taken "
+            "in parts to fit; 0: any",
+        ),
+    ] = 0
+
+    # Where trainings run
+    executor: Annotated[
+        Literal["local", "kubernetes"],
+        Field(description="what a dispatcher launches: processes beside it, or Jobs of a cluster"),
+    ] = "local"
+    run_limit_s: Annotated[
+        float, Field(ge=0, description="seconds that one attempt at a run may take; 0: any")
+    ] = 86_400
+    kubernetes_namespace: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            max_length=63,
+            description="where the Jobs of trainings are made",
+        ),
+    ] = "toploss"
+    kubernetes_image: Annotated[
+        str, Field(description="the trainings' image; empty: the template's")
+    ] = ""
+    kubernetes_job: Annotated[
+        Path | None, Field(description="the template of a training's Job (YAML); not set: ours")
+    ] = None
+    kubernetes_start_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="seconds that a pod may be unschedulable, or without its image, before its "
+            "attempt is over",
+        ),
+    ] = 900
+
     # Captures
     capture_rate: Annotated[
         float,

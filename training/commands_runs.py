@@ -63,11 +63,11 @@ def dispatch(
     """Run the dispatcher: take queued runs, launch them, watch them, settle them."""
     from toploss.home import Home
     from training.dispatcher import Dispatcher, until_stopped
-    from training.launchers import SubprocessLauncher
+    from training.launchers import chosen
     from training.postman import Postman
 
     home = Home.open()
-    dispatcher, postman = Dispatcher(home, SubprocessLauncher(home)), Postman(home)
+    dispatcher, postman = Dispatcher(home, chosen(home)), Postman(home)
     if once:
         run = dispatcher.run_once()
         while postman.step():

@@ -44,15 +44,17 @@ class Dispatcher:
     def step(self) -> None:
         """Do whatever is next; never waits for a training."""
         self._promotion.step()
+        if self._lease is None:
+            self._find()
         if self._lease is not None:
             self._watch(self._lease)
+        runs.reap(self._home)
         if self._lease is None:
-            runs.reap(self._home)
             self._ask_if_due()
             lease = runs.claim(self._home, owner=identity())
             if lease is not None:
+                self._lease = lease  # first: whatever happens now, it is ours to watch
                 self._launcher.launch(lease)
-                self._lease = lease
         upkeep.step(self._home)
         erasure.finish(self._home)
         self._prune()
@@ -81,8 +83,13 @@ class Dispatcher:
         return taken
 
     def close(self) -> None:
-        """End what was launched; its run goes back into the queue."""
+        """End what was launched, and its run goes back into the queue; or leave it, if it goes on
+        without us."""
         if self._lease is None:
+            return
+        if self._launcher.outlives:
+            log.info("run %s goes on; the next dispatcher finds it", self._lease.run)
+            self._forget()
             return
         self._launcher.stop()
         with contextlib.suppress(Fenced):  # it had ended by itself
@@ -90,12 +97,14 @@ class Dispatcher:
         self._lease = None
 
     def _watch(self, lease: Lease) -> None:
+        self._speak_for(lease)
         code = self._launcher.poll()
         run = records.show(self._home, lease.run)
         ours = run["attempt"] == lease.fence and run["state"] in ACTIVE
         if code is not None:
             if ours:
                 error = f"the training ended without a word (exit code {code}); see its log"
+                error = self._launcher.reason() or error
                 state = runs.give_up(self._home, lease, error=error)
                 log.warning("run %s: %s; now %s", lease.run, error, state)
             else:
@@ -119,6 +128,19 @@ class Dispatcher:
         if found.going:
             self._prune_at = 0.0  # there may be more
             log.info("pruned: %s", found.told())
+
+    def _find(self) -> None:
+        """An attempt that goes on, and whose dispatcher may have died."""
+        lease = runs.active(self._home) if self._launcher.outlives else None
+        if lease is not None and self._launcher.find(lease):
+            self._lease = lease
+
+    def _speak_for(self, lease: Lease) -> None:
+        """Until the trainer has taken its run up, which takes as long as it takes to start, only
+        we can say that it lives."""
+        if records.show(self._home, lease.run)["state"] == RunState.LEASED:
+            with contextlib.suppress(Fenced):
+                runs.beat(self._home, lease)
 
     def _forget(self) -> None:
         self._lease = self._cancel_seen = None

@@ -21,6 +21,19 @@ EXHAUSTED = (
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
+def limit(most: int) -> None:
+    """Let this process take so many bytes at most, from now on; 0: any number.
+
+    What it may write counts (RLIMIT_DATA), not its whole address space: CUDA reserves far more of
+    that than it ever uses. macOS takes the limit and does not keep to it.
+    """
+    if most:
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
 def keep_freed() -> None:
     """Let freed memory stay with the process instead of going back to the system.
 
@@ -80,7 +93,8 @@ def in_portions(items: int, most: int, work: Callable[[int, int], object]) -> No
 def _limited() -> bool:
     import resource
 
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(limit != resource.RLIM_INFINITY for limit in limits)
 
 
 def _glibc() -> Any:

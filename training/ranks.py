@@ -74,6 +74,12 @@ class Ranks:
 ALONE = Ranks()
 
 
+def first_here() -> bool:
+    """Whether this process is the first one on this machine, or the only one; before any of them
+    has met the others."""
+    return not dist.is_torchelastic_launched() or dist.get_node_local_rank() == 0
+
+
 def join(device: str) -> Ranks:
     """Meet the other processes, if torchrun started this one among several.
 

@@ -99,7 +99,9 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     plan = runs.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
     plan.check()
     architectures.check(plan.arch, plan.size)
-    threads, device = home.settings.thread_count, hardware(home)
+    device = hardware(home)
+    company = ranks.join(device)
+    threads = max(1, home.settings.thread_count // company.world)  # one machine has them all
     diary.enter("snapshot")
     checkpoints = Checkpoints(home, lease.run)
     moment = checkpoints.last()
@@ -109,7 +111,6 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
     _not_again(home, lease, snapshot.fingerprint, plan)
     log.info("run %s: %s", lease.run, manifest.summary(snapshot, plan, device, threads))
-    company = ranks.join(device)
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
     company.told(said | {"run": lease.run, "threads": threads})
     diary.enter("decode")
@@ -288,12 +289,19 @@ def main() -> int:
     parser.add_argument("--parent", type=int, help="process id of who launched it")
     args = parser.parse_args()
     follow_parent(lambda: os._exit(1), parent=args.parent)
-    memory.keep_freed()
     os.nice(10)  # a service beside us goes first
     # A polite end is the dispatcher's to record; a cancelled run ends by its heartbeat.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     try:
-        execute(Home.open(), Lease(run=args.run, fence=args.fence))
+        home = Home.open()
+        memory.limit(home.settings.train_memory)
+        memory.keep_freed()
+        if ranks.first_here():
+            execute(home, Lease(run=args.run, fence=args.fence))
+        else:
+            from training import fitting  # late: it imports us
+
+            fitting.assist(home)
     except (BadData, BadInput) as exc:
         print(exc, file=sys.stderr)
         return BAD_DATA

@@ -263,10 +263,15 @@ def test_every_command_answers_in_json_and_nothing_else(
     class Ended:
         """Launches nothing, so that a run is lost at once: what a dispatcher says, not does."""
 
+        outlives = False
+
         def __init__(self, *_: object) -> None: ...
         def launch(self, lease: runs.Lease) -> None: ...
         def poll(self) -> int:
             return 1
+
+        def reason(self) -> str:
+            return ""
 
         def stop(self) -> None: ...
 

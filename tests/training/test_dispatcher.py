@@ -13,6 +13,7 @@ from sqlalchemy import select
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
 from toploss import models, records, runs, samples, servers
+from toploss.errors import Broken
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import scores
@@ -25,6 +26,8 @@ from training.launchers import SubprocessLauncher
 class RecordingLauncher:
     """Remembers what it launched; ends when it is told to."""
 
+    outlives = False
+
     def __init__(self) -> None:
         self.launched: list[Lease] = []
         self.code: int | None = None
@@ -34,8 +37,14 @@ class RecordingLauncher:
         self.launched.append(lease)
         self.code = None
 
+    def find(self, lease: Lease) -> bool:
+        return False
+
     def poll(self) -> int | None:
         return self.code
+
+    def reason(self) -> str:
+        return ""
 
     def stop(self) -> None:
         self.stopped, self.code = True, -15
@@ -204,6 +213,62 @@ def test_a_run_that_ignores_its_cancellation_is_ended(
 
     assert launcher.stopped
     assert state(home, run) == "cancelled"
+
+
+def test_a_training_slow_to_start_is_not_given_up(
+    open_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = open_home(lease_s=1.01)
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        dispatcher.step()
+        time.sleep(0.05)
+
+    assert launcher.launched == [Lease(run=run, fence=1)]
+
+
+def test_what_could_not_be_launched_is_over(
+    home: Home, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(lease: Lease) -> None:
+        raise Broken("the storage is away")
+
+    run = queued(home)
+    local = SubprocessLauncher(home)
+    monkeypatch.setattr(local, "launch", away)
+    dispatcher = Dispatcher(home, local)
+    with pytest.raises(Broken):
+        dispatcher.step()
+    monkeypatch.setattr(dispatcher, "_launcher", launcher)
+    launcher.code = local.poll()
+
+    dispatcher.step()
+
+    assert launcher.launched == [Lease(run=run, fence=2)]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_a_dispatcher_launched(
+    learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = learned_home(train_processes=2, device="cpu", threads=1)
+    samples.add(home, coloured("red", 601), "red", name="x.png", actor="x", split=Split.TRAIN)
+    run = queued(home)
+    for name in ("HOME", "THREADS", "DEVICE"):
+        monkeypatch.setenv(f"TOPLOSS_{name}", str(getattr(home.settings, name.lower())))
+    dispatcher = Dispatcher(home, SubprocessLauncher(home))
+    try:
+        dispatcher.step()
+        _until(lambda: dispatcher.step() or not dispatcher.busy, 400)
+    finally:
+        dispatcher.close()
+
+    shown = records.show(home, run)
+    assert shown["state"] == "succeeded", records.read_log(home, run)
+    assert len(shown["history"]) == 5
 
 
 @pytest.mark.slow  # tests/survival kills real trainers of a real dispatcher at worse moments

@@ -158,6 +158,25 @@ def _fails(start: int, stop: int) -> None:
     raise RuntimeError("another fault")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere RLIMIT_DATA is not kept to")
+def test_a_limit_is_met_with_an_error_that_we_know() -> None:
+    code = """
+import re, torch
+from pathlib import Path
+from training import memory
+torch.ones(10).sum()
+taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+memory.limit(taken + 200 * 2**20)
+torch.empty(100 * 2**20, dtype=torch.uint8)
+try:
+    torch.empty(400 * 2**20, dtype=torch.uint8)
+except RuntimeError as exc:
+    print(memory.exhausted(exc))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
 # The limit holds from the first epoch to the evaluation: what comes after loads libraries.
 LIMITED = """
 import json, resource, sys

@@ -13,13 +13,14 @@ import pytest
 
 import training
 from tests.conftest import QUICK
-from toploss import records, snapshots
+from toploss import records, runs, snapshots
 from toploss.errors import BadInput
 from toploss.home import Home
 from toploss.plan import Plan
 from training import lesson, randomness
 from training.data import Pictures, loaders, preprocessing
 from training.ranks import Ranks
+from training.run import BAD_DATA
 
 
 def test_two_processes_come_to_the_accuracy_of_one(learned_home: Callable[..., Home]) -> None:
@@ -53,6 +54,20 @@ def test_two_processes_resume_what_one_began(learned_home: Callable[..., Home]) 
 
     assert result["run"] == run
     assert result["metrics"]["test"]["accuracy"] >= 0.9
+
+
+@pytest.mark.slow
+def test_that_no_attempt_can_heal_it_is_told_by_the_exit_code(home: Home) -> None:
+    """Of the training's own; torchrun's is 1 whatever went wrong."""
+    run = str(runs.enqueue(home, reason="test", actor="test")["id"])
+    runs.claim(home, owner="test")
+    command = [sys.executable, "-m", "training.together", "2", run, "--fence", "1"]
+    env = os.environ | {"TOPLOSS_HOME": str(home.settings.home), "TOPLOSS_DEVICE": "cpu"}
+
+    done = subprocess.run(command, env=env, capture_output=True, check=False)
+
+    assert done.returncode == BAD_DATA, done.stderr.decode()
+    assert records.show(home, run)["state"] == "failed"  # of no data at all
 
 
 def together(home: Home, *command: str) -> Any:

@@ -1,0 +1,194 @@
+"""Trainings as Kubernetes Jobs: one Job per attempt, named for it.
+
+What is to be is compared with what is at every look, with plain reads: a look per step is one GET
+and one small list, which a cluster does not feel, and no watch can be dropped, run out or miss
+anything. The Job goes on without us; whoever dispatches next finds it by its name.
+"""
+
+import logging
+import time
+
+from toploss import records, runs
+from toploss.errors import Broken, Fenced, NotFound, ToplossError
+from toploss.home import Home
+from toploss.runs import Lease
+from training import jobs
+from training.cluster import Cluster, Denied, Json, when
+from training.launchers import module
+from training.pods import LOST, Sight, seen
+
+log = logging.getLogger("toploss.launcher")
+
+COLLECT_S = 30.0  # between two looks at what the pod has printed: a pod may vanish with it
+ENDING_S = 60.0  # for pods that were asked to end; after that the fence alone holds them off
+
+
+class KubernetesLauncher:
+    """Launches into the cluster's namespace; needs the rights of docs/kubernetes.md."""
+
+    outlives = True
+
+    def __init__(self, home: Home, cluster: Cluster) -> None:
+        """Raises BadSettings: the Job's template is not usable."""
+        jobs.template(home.settings)
+        self._home, self._cluster = home, cluster
+        self._lease: Lease | None = None
+
+    @classmethod
+    def connect(cls, home: Home) -> "KubernetesLauncher":
+        """Raises BadSettings."""
+        return cls(home, Cluster.connect(home.settings.kubernetes_namespace))
+
+    def launch(self, lease: Lease) -> None:
+        """Make the Job. Where the API is away, the next look does it: nothing is lost by that."""
+        self._take(lease)
+        try:
+            self._create(lease)
+        except Broken as exc:
+            log.warning("run %s is not launched yet: %s", lease.run, exc)
+
+    def find(self, lease: Lease) -> bool:
+        if self._cluster.job(jobs.name(lease)) is None:
+            return False
+        self._take(lease)
+        self._created = True
+        log.info("found run %s, attempt %d, at work", lease.run, lease.fence)
+        return True
+
+    def poll(self) -> int | None:
+        assert self._lease is not None, "nothing was launched"
+        if self._code is None and not self._created:
+            self._create(self._lease)
+        if self._code is None:
+            self._look(self._lease)
+        return self._code
+
+    def reason(self) -> str:
+        return self._reason
+
+    def stop(self) -> None:
+        if self._lease is None or self._code is not None:
+            return
+        self._collect(self._lease)
+        self._end(self._lease)
+        self._ended(LOST, "it was stopped")
+
+    def _take(self, lease: Lease) -> None:
+        self._lease, self._created = lease, False
+        self._code: int | None = None
+        self._reason = ""
+        self._stuck: float | None = None  # since when it does not begin, by the monotonic clock
+        self._trouble = ""  # what was last said of that
+        self._collected = time.monotonic()
+        self._printed: dict[str, str] = {}  # by pod: a vanished one's last words are kept
+
+    def _create(self, lease: Lease) -> None:
+        self._sweep(lease)
+        job = jobs.made(self._home.settings, lease, module(self._home.settings, lease))
+        try:
+            new = self._cluster.create(job)
+        except Denied as exc:  # told with the run, and not asked for ever
+            self._ended(LOST, str(exc))
+            return
+        self._created = True
+        said = "launched" if new else "found"
+        log.info("%s run %s, attempt %d, as Job %s", said, lease.run, lease.fence, jobs.name(lease))
+
+    def _look(self, lease: Lease) -> None:
+        job = self._cluster.job(jobs.name(lease))
+        pods = self._cluster.pods(jobs.labels(lease))
+        sight = seen(job, pods)
+        if sight.code is not None:
+            self._collect(lease, pods)
+            self._ended(sight.code, sight.trouble)
+        elif sight.running:
+            self._stuck, self._trouble = None, ""
+            if time.monotonic() - self._collected > COLLECT_S:
+                self._collect(lease, pods)
+        else:
+            self._wait(lease, sight, suspended=bool(job and job["spec"].get("suspend")))
+
+    def _wait(self, lease: Lease, sight: Sight, *, suspended: bool) -> None:
+        """It has not begun, or its pod is being replaced: nobody but us can say that it lives."""
+        try:
+            runs.beat(self._home, lease)
+        except Fenced:
+            return  # the dispatcher sees that too
+        if not sight.trouble or suspended:  # on its way, or held back by whoever queues Jobs
+            self._stuck = None
+            return
+        if self._stuck is None:
+            self._stuck = time.monotonic()
+        if sight.trouble != self._trouble:
+            self._trouble = sight.trouble
+            log.warning("run %s: %s", lease.run, sight.trouble)
+        waited = time.monotonic() - self._stuck
+        if sight.hopeless or waited >= self._home.settings.kubernetes_start_s:
+            self._collect(lease)
+            reason = f"{sight.trouble} (for {waited:.0f} s){self._last_warning(lease)}"
+            self._end(lease)
+            self._ended(LOST, reason)
+
+    def _ended(self, code: int, reason: str) -> None:
+        self._code, self._reason = code, reason
+
+    def _end(self, lease: Lease) -> None:
+        """Remove the Job, and wait until its pods have ended, politely, for a while."""
+        self._cluster.delete(jobs.name(lease))
+        until = time.monotonic() + ENDING_S
+        while self._cluster.pods(jobs.labels(lease)):
+            if time.monotonic() > until:
+                log.warning("run %s: a pod does not end; it is fenced out", lease.run)
+                return
+            time.sleep(0.5)
+
+    def _collect(self, lease: Lease, pods: list[Json] | None = None) -> None:
+        """Keep what the pods have printed and what the cluster says of them beside the run's log;
+        that it cannot be had ends no run."""
+        self._collected = time.monotonic()
+        try:
+            pods = self._cluster.pods(jobs.labels(lease)) if pods is None else pods
+            names = [pod["metadata"]["name"] for pod in pods]
+            for name in names:
+                printed = self._cluster.output(name, jobs.CONTAINER)
+                self._printed[name] = printed or self._printed.get(name, "")
+            lines = [f"— pod {name} —\n{text}" for name, text in self._printed.items() if text]
+            lines += self._told(lease, names)
+            records.put_outside_log(self._home, lease.run, lease.fence, "\n".join(lines))
+        except ToplossError as exc:
+            log.warning("run %s: what its pod has printed is not to be had: %s", lease.run, exc)
+
+    def _told(self, lease: Lease, pods: list[str]) -> list[str]:
+        events = [one for name in (jobs.name(lease), *pods) for one in self._cluster.events(name)]
+        return [
+            f"{when(event)} {event.get('type')} {event.get('reason')}: {event.get('message')}"
+            for event in sorted(events, key=when)
+        ]
+
+    def _last_warning(self, lease: Lease) -> str:
+        """What the cluster last complained of: why a Job has no pod stands nowhere else."""
+        try:
+            told = self._cluster.events(jobs.name(lease))
+        except ToplossError:
+            return ""
+        warnings = [str(event.get("message")) for event in told if event.get("type") == "Warning"]
+        return f": {warnings[-1]}" if warnings else ""
+
+    def _sweep(self, lease: Lease) -> None:
+        """Remove Jobs of attempts that are over and that nobody was there to remove."""
+        try:
+            for job in self._cluster.jobs(jobs.ours(self._home.settings)):
+                if self._is_over(job) and seen(job, []).code is None:
+                    log.warning("removing Job %s: its attempt is over", job["metadata"]["name"])
+                    self._cluster.delete(job["metadata"]["name"])
+        except ToplossError as exc:
+            log.warning("Jobs that are over are not removed: %s", exc)
+
+    def _is_over(self, job: Json) -> bool:
+        """Whether the attempt is one of our own database, and void."""
+        try:
+            lease = jobs.lease(job)
+            run = records.show(self._home, lease.run)
+        except (NotFound, KeyError, ValueError):
+            return False  # another installation's, which bears the same name
+        return run["attempt"] != lease.fence or run["state"] not in runs.ACTIVE
