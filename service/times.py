@@ -5,7 +5,7 @@ from typing import Any
 
 from toploss.times import iso as iso
 
-KEYS = ("at", "created_at", "started_at", "ended_at")
+KEYS = ("at", "created_at", "started_at", "ended_at", "not_before")
 
 
 def spelled(record: dict[str, Any]) -> dict[str, Any]:

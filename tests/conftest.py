@@ -65,7 +65,7 @@ def open_home(tmp_path: Path, _new_database: Path) -> Iterator[Callable[..., Hom
         if not (tmp_path / name).exists():
             (tmp_path / name).mkdir()
             shutil.copy(_new_database, tmp_path / name)
-        opened.append(Home.open(read_settings(home=tmp_path / name, **settings)))
+        opened.append(Home.open(read_settings(home=tmp_path / name, **{"retry_s": 0, **settings})))
         return opened[-1]
 
     yield open_it
@@ -171,7 +171,8 @@ def learned_home(learned: "tuple[Path, Result]", tmp_path: Path) -> Iterator[Cal
     def copy(**settings: Any) -> Home:
         target = tmp_path / f"copy-{len(opened)}"
         shutil.copytree(learned[0], target)
-        opened.append(Home.open(read_settings(home=target, **{"threads": 2, **settings})))
+        given = {"threads": 2, "retry_s": 0, **settings}
+        opened.append(Home.open(read_settings(home=target, **given)))
         return opened[-1]
 
     yield copy

@@ -193,13 +193,31 @@ def _refuse_while_one_runs(connection: Connection) -> None:
     active = text(
         "SELECT id, owner FROM runs WHERE state IN ('leased', 'running') AND lease_until > :now"
     )
-    for run in connection.execute(active, {"now": time.time()}):
+    for run in connection.execute(active, {"now": clock(connection)}):
         if not (run.owner and surely_gone(run.owner)):
             raise Refused(
                 f"run {run.id} is active, and its process knows the tables of before; wait for it, "
                 f"stop it with `toploss runs cancel {run.id}` of its release, or upgrade with "
                 "--force, which it will not survive"
             )
+
+
+def clock(connection: Connection) -> float:
+    """Seconds since 1970 by the database's clock, which is one for all machines. SQLite's is that
+    of this machine, where all its users are."""
+    if connection.dialect.name == "postgresql":
+        asked = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+    else:
+        asked = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+    return float(connection.execute(text(asked)).scalar_one())
+
+
+def held_briefly(connection: Connection) -> None:
+    """What this transaction holds is given back when its process has stopped in the midst of it.
+    PostgreSQL does so. On SQLite nobody can write until that process is ended."""
+    if connection.dialect.name == "postgresql":
+        idle = f"SET LOCAL idle_in_transaction_session_timeout = '{PATIENCE_S:.0f}s'"
+        connection.execute(text(idle))
 
 
 def one_at_a_time(connection: Connection, what: int = LABELS) -> None:

@@ -1,12 +1,15 @@
 """What is known of runs, for whoever asks."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
 from toploss import triggers
+from toploss.database import held_briefly
 from toploss.errors import NotFound
 from toploss.home import Home
+from toploss.plan import Plan
 from toploss.schema import runs
 
 
@@ -46,6 +49,9 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "gate": row.gate,
         "version": row.version,
         "error": row.error,
+        "cause": row.cause,
+        "losses": row.losses,
+        "not_before": row.not_before,
         "created_at": row.created_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
@@ -94,9 +100,28 @@ def log_tail(home: Home, run_id: str, limit: int = 16 * 1024) -> str:
     return whole.decode(errors="replace")
 
 
-def find(connection: Connection, run_id: str) -> Row[Any]:
-    """A run's row. Raises NotFound."""
-    row = connection.execute(select(runs).where(runs.c.id == run_id)).first()
+def parted(home: Home, plan: Plan) -> Plan:
+    """The plan as memory allowed it the last time: a run of this architecture, size and batch that
+    had to take its batches in parts passes that on."""
+    if plan.part is not None:
+        return plan
+    with home.db.read() as connection:
+        plans = connection.execute(select(runs.c.plan).order_by(runs.c.id.desc()).limit(20))
+        for (then,) in plans:
+            same = ("arch", "size", "batch_size")
+            if then and then.get("part") and all(then[key] == getattr(plan, key) for key in same):
+                return replace(plan, part=then["part"])
+    return plan
+
+
+def find(connection: Connection, run_id: str, *, held: bool = False) -> Row[Any]:
+    """A run's row; nobody else may change one that is held until the transaction's end. Raises
+    NotFound."""
+    query = select(runs).where(runs.c.id == run_id)
+    if held:
+        held_briefly(connection)
+        query = query.with_for_update(key_share=True)
+    row = connection.execute(query).first()
     if row is None:
         raise NotFound(f"there is no run {run_id!r}; `toploss runs list` shows them")
     return row

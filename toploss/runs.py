@@ -6,10 +6,8 @@ back changes nothing.
 """
 
 import contextlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
@@ -17,45 +15,23 @@ from sqlalchemy.exc import IntegrityError
 
 from toploss import models, outbox, records, triggers
 from toploss.artifact import WEIGHTS
+from toploss.database import clock
 from toploss.errors import Fenced, Refused
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan, Start
 from toploss.processes import surely_gone
 from toploss.schema import runs, versions
+from toploss.states import ACTIVE as ACTIVE
+from toploss.states import ENDED as ENDED
+from toploss.states import HEALS, TRANSITIONS, Cause, delay_s
+from toploss.states import RunState as RunState
 from toploss.triggers import Kind
 
 TRIES = 20  # for a moment in which nobody else's run begins to wait
+SILENT = "its process has fallen silent"
 
 T = TypeVar("T")
-
-
-class RunState(StrEnum):
-    QUEUED = "queued"
-    LEASED = "leased"  # a dispatcher has launched it
-    RUNNING = "running"  # the trainer has taken it up
-    SUCCEEDED = "succeeded"  # it ended with a verdict, whatever the verdict
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-ACTIVE = (RunState.LEASED, RunState.RUNNING)
-ENDED = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
-
-# From each state, where a run may go. A lost attempt goes back to the queue.
-TRANSITIONS = {
-    RunState.QUEUED: {RunState.LEASED, RunState.RUNNING, RunState.CANCELLED, RunState.FAILED},
-    RunState.LEASED: {RunState.RUNNING, RunState.QUEUED, RunState.FAILED, RunState.CANCELLED},
-    RunState.RUNNING: {
-        RunState.SUCCEEDED,
-        RunState.FAILED,
-        RunState.CANCELLED,
-        RunState.QUEUED,
-    },
-    # Taken up again by hand.
-    RunState.FAILED: {RunState.RUNNING},
-    RunState.CANCELLED: {RunState.RUNNING},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +137,8 @@ def start(home: Home, plan: Plan, *, owner: str, actor: str, promote: bool) -> L
         with home.db.write() as connection:
             run = _insert(connection, RunState.RUNNING, plan, foreground=True, promote=promote)
             triggers.add(connection, run, Kind.COMMAND, reason="toploss train", actor=actor)
-            _update(connection, run, fence=1, started_at=time.time(), **_held(home, owner))
+            held = _held(home, connection, owner)
+            _update(connection, run, fence=1, started_at=clock(connection), **held)
     except IntegrityError as exc:
         raise Refused(_busy(home)) from exc
     return Lease(run=run, fence=1)
@@ -177,7 +154,7 @@ def start_again(home: Home, run_id: str, *, owner: str) -> Lease:
     reap(home)
     try:
         with home.db.write() as connection:
-            row = records.find(connection, run_id)
+            row = records.find(connection, run_id, held=True)
             if row.state not in (RunState.FAILED, RunState.CANCELLED):
                 raise Refused(
                     f"run {run_id} is {row.state}: there is nothing to resume; "
@@ -186,23 +163,31 @@ def start_again(home: Home, run_id: str, *, owner: str) -> Lease:
             if row.plan is None:
                 raise Refused(f"run {run_id} was never launched; ask for a new one")
             fence = row.fence + 1
-            fresh = {"error": None, "ended_at": None, "cancel_asked": False, "foreground": True}
-            _go(connection, row, RunState.RUNNING, fence=fence, **fresh, **_held(home, owner))
+            fresh = {"error": None, "cause": None, "losses": 0, "ended_at": None}
+            fresh |= {"cancel_asked": False, "foreground": True}
+            held = _held(home, connection, owner)
+            _go(connection, row, RunState.RUNNING, fence=fence, **fresh, **held)
     except IntegrityError as exc:
         raise Refused(_busy(home)) from exc
     return Lease(run=run_id, fence=fence)
 
 
 def claim(home: Home, *, owner: str) -> Lease | None:
-    """Take the waiting run, if none is active; None when there is nothing to do."""
-    with home.db.write() as connection:
-        if connection.execute(select(runs.c.id).where(runs.c.state.in_(ACTIVE))).first():
-            return None
-        row = connection.execute(select(runs).where(runs.c.state == RunState.QUEUED)).first()
-        if row is None:
-            return None
-        _go(connection, row, RunState.LEASED, fence=row.fence + 1, **_held(home, owner))
-        return Lease(run=row.id, fence=row.fence + 1)
+    """Take the waiting run, if none is active and its time has come; None when there is nothing to
+    do."""
+    try:
+        with home.db.write() as connection:
+            if connection.execute(select(runs.c.id).where(runs.c.state.in_(ACTIVE))).first():
+                return None
+            waiting = select(runs).where(runs.c.state == RunState.QUEUED)
+            row = connection.execute(waiting.with_for_update(key_share=True)).first()
+            if row is None or (row.not_before or 0) > clock(connection):
+                return None
+            held = _held(home, connection, owner) | {"not_before": None}
+            _go(connection, row, RunState.LEASED, fence=row.fence + 1, **held)
+            return Lease(run=row.id, fence=row.fence + 1)
+    except IntegrityError:
+        return None  # another one has become active in that moment
 
 
 def active(home: Home) -> Lease | None:
@@ -211,20 +196,6 @@ def active(home: Home) -> Lease | None:
     with home.db.read() as connection:
         row = connection.execute(query).first()
     return None if row is None else Lease(run=row.id, fence=row.fence)
-
-
-def parted(home: Home, plan: Plan) -> Plan:
-    """The plan as memory allowed it the last time: a run of this architecture, size and batch that
-    had to take its batches in parts passes that on."""
-    if plan.part is not None:
-        return plan
-    with home.db.read() as connection:
-        plans = connection.execute(select(runs.c.plan).order_by(runs.c.id.desc()).limit(20))
-        for (then,) in plans:
-            same = ("arch", "size", "batch_size")
-            if then and then.get("part") and all(then[key] == getattr(plan, key) for key in same):
-                return replace(plan, part=then["part"])
-    return plan
 
 
 def take_up(home: Home, lease: Lease, *, owner: str) -> Plan:
@@ -236,7 +207,9 @@ def take_up(home: Home, lease: Lease, *, owner: str) -> Plan:
     with home.db.write() as connection:
         row = _fenced(connection, lease)
         if row.state == RunState.LEASED:
-            _go(connection, row, RunState.RUNNING, started_at=time.time(), **_held(home, owner))
+            began = clock(connection)
+            held = _held(home, connection, owner)
+            _go(connection, row, RunState.RUNNING, started_at=began, **held)
         return Plan.from_json(row.plan)
 
 
@@ -248,12 +221,13 @@ def beat(home: Home, lease: Lease) -> bool:
     """
     with home.db.write() as connection:
         row = _fenced(connection, lease)
-        _update(connection, lease.run, lease_until=time.time() + home.settings.lease_s)
+        _update(connection, lease.run, lease_until=clock(connection) + home.settings.lease_s)
         return bool(row.cancel_asked)
 
 
 def owned(connection: Connection, lease: Lease) -> Row[Any]:
-    """The run's row, in a transaction that the lease must hold for. Raises Fenced."""
+    """The run's row, held until the end of a transaction that the lease must hold for. Raises
+    Fenced."""
     return _fenced(connection, lease)
 
 
@@ -288,56 +262,80 @@ def finish(
 ) -> None:
     """End the run within the caller's transaction. Raises Fenced."""
     row = _fenced(connection, lease)
-    _go(connection, row, state, error=error, ended_at=time.time(), lease_until=None, **fields)
+    over = {"ended_at": clock(connection), "lease_until": None}
+    _go(connection, row, state, error=error, **over, **fields)
 
 
-def give_up(home: Home, lease: Lease, *, error: str, lost: bool = True) -> RunState:
-    """The attempt is over: back to the queue, or failed when it had its attempts and is `lost`
-    again (its dispatcher being stopped is no loss).
+def give_up(
+    home: Home, lease: Lease, *, error: str, cause: Cause = Cause.LOST, lost: bool = True
+) -> RunState:
+    """The attempt is over: back to the queue, where it waits for a while, if its cause may heal and
+    it has attempts left; else failed. Its dispatcher being stopped is no loss, and nothing to wait
+    for.
 
     A run that was asked to stop is cancelled. When another one waits already, the lost one ends
     and its reasons go to the waiting one: at most one waits.
+
+    Raises:
+        Fenced.
     """
-    with home.db.write() as connection:
-        row = _fenced(connection, lease)
-        waiting = connection.execute(
-            select(runs.c.id).where(runs.c.state == RunState.QUEUED)
-        ).scalar()
-        if row.cancel_asked:
-            to = RunState.CANCELLED
-        elif (
-            row.foreground or waiting is not None or (lost and row.fence >= home.settings.attempts)
-        ):
-            to = RunState.FAILED
-            if waiting is not None:
-                error += f"; run {waiting} goes on in its place"
-                triggers.hand_over(connection, lease.run, waiting)
-        else:
-            to = RunState.QUEUED
-        ended = None if to is RunState.QUEUED else time.time()
-        _go(connection, row, to, error=error, ended_at=ended, lease_until=None, owner=None)
-        return to
+    return agreed(home, lambda connection: _give_up(home, connection, lease, error, cause, lost))
 
 
-def reap(home: Home) -> str | None:
-    """Settle an active run whose attempt has died or fallen silent; returns its id."""
+def _give_up(
+    home: Home, connection: Connection, lease: Lease, error: str, cause: Cause, lost: bool
+) -> RunState:
+    row = _fenced(connection, lease)
+    waiting = connection.execute(select(runs.c.id).where(runs.c.state == RunState.QUEUED)).scalar()
+    now, losses = clock(connection), row.losses + lost
+    again = not row.foreground and cause in HEALS and losses < home.settings.attempts
+    fields: dict[str, Any] = {"cause": cause, "ended_at": now}
+    if row.cancel_asked:
+        to, fields["cause"] = RunState.CANCELLED, None
+    elif (lost and not again) or row.foreground or waiting is not None:
+        to = RunState.FAILED
+    else:
+        to = RunState.QUEUED
+        wait_s = delay_s(home.settings.retry_s, losses) if lost else 0
+        fields |= {"ended_at": None, "not_before": now + wait_s}
+    if to is RunState.FAILED and waiting is not None:
+        error += f"; run {waiting} goes on in its place"
+        triggers.hand_over(connection, lease.run, waiting)
+    fields |= {"losses": losses, "lease_until": None, "owner": None}
+    _go(connection, row, to, error=error, **fields)
+    return to
+
+
+def reap(home: Home, *, silent: bool = True) -> str | None:
+    """Settle an active run whose attempt has died or fallen silent; returns its id.
+
+    Args:
+        silent: False: leave alone what has fallen silent; it may have lost the database with us.
+    """
     with home.db.read() as connection:
         row = connection.execute(select(runs).where(runs.c.state.in_(ACTIVE))).first()
-    if row is None:
-        return None
-    silent = time.time() - (row.lease_until or 0)
+        if row is None:
+            return None
+        late = clock(connection) > (row.lease_until or 0)
     gone = bool(row.owner) and surely_gone(row.owner)
-    if silent <= 0 and not gone:
+    if not gone and not (late and silent):
         return None
     try:
         give_up(
             home,
             Lease(run=row.id, fence=row.fence),
-            error="its process has ended" if gone else "its process has fallen silent",
+            error="its process has ended" if gone else SILENT,
         )
     except Fenced:
         return None  # somebody else settled it
     return str(row.id)
+
+
+def silent(home: Home, lease: Lease) -> bool:
+    """Whether the attempt has not said for too long that it lives."""
+    with home.db.read() as connection:
+        row = records.find(connection, lease.run)
+        return row.fence == lease.fence and clock(connection) > (row.lease_until or 0)
 
 
 def cancel(home: Home, run_id: str) -> dict[str, Any]:
@@ -347,9 +345,10 @@ def cancel(home: Home, run_id: str) -> dict[str, Any]:
         NotFound. Refused: it has ended already.
     """
     with home.db.write() as connection:
-        row = records.find(connection, run_id)
+        row = records.find(connection, run_id, held=True)
         if row.state == RunState.QUEUED:
-            _go(connection, row, RunState.CANCELLED, ended_at=time.time())
+            over = {"ended_at": clock(connection), "not_before": None}
+            _go(connection, row, RunState.CANCELLED, **over)
         elif row.state in ACTIVE:
             _update(connection, run_id, cancel_asked=True)
         elif row.state != RunState.CANCELLED:
@@ -400,14 +399,14 @@ def _insert(
             fence=0,
             cancel_asked=False,
             history=[],
-            created_at=time.time(),
+            created_at=clock(connection),
         )
     )
     return run
 
 
-def _held(home: Home, owner: str) -> dict[str, Any]:
-    return {"owner": owner, "lease_until": time.time() + home.settings.lease_s}
+def _held(home: Home, connection: Connection, owner: str) -> dict[str, Any]:
+    return {"owner": owner, "lease_until": clock(connection) + home.settings.lease_s}
 
 
 def _go(connection: Connection, row: Row[Any], to: RunState, **fields: Any) -> None:
@@ -431,7 +430,8 @@ def _update(connection: Connection, run: str, **fields: Any) -> None:
 
 
 def _fenced(connection: Connection, lease: Lease) -> Row[Any]:
-    row = records.find(connection, lease.run)
+    # Held: on PostgreSQL somebody may be giving the attempt up just now.
+    row = records.find(connection, lease.run, held=True)
     if row.fence != lease.fence or row.state not in ACTIVE:
         raise Fenced(
             f"attempt {lease.fence} at run {lease.run} is void: the run is {row.state} "

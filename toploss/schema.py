@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0012"
+REVISION = "0013"
 
 metadata = MetaData()
 
@@ -206,6 +206,9 @@ runs = Table(
     Column("gate", JSON),  # the verdict, in words and numbers
     Column("version", String(26)),
     Column("error", Text),
+    Column("cause", String(16)),  # what ended the last attempt; see `toploss.states`
+    Column("not_before", Double),  # by the database's clock: a lost run waits for its next attempt
+    Column("losses", Integer, nullable=False, server_default=text("0")),  # attempts that were lost
     Column("log", Text),  # the log's path in the storage
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),

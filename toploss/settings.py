@@ -195,9 +195,6 @@ class Settings(BaseSettings):
         Literal["local", "kubernetes"],
         Field(description="what a dispatcher launches: processes beside it, or Jobs of a cluster"),
     ] = "local"
-    run_limit_s: Annotated[
-        float, Field(ge=0, description="seconds that one attempt at a run may take; 0: any")
-    ] = 86_400
     kubernetes_namespace: Annotated[
         str,
         Field(
@@ -346,8 +343,30 @@ class Settings(BaseSettings):
         float, Field(gt=1, description="silence in seconds after which a run counts as lost")
     ] = 30
     attempts: Annotated[
-        int, Field(ge=1, description="launches of a run before a lost one counts as failed")
+        int, Field(ge=1, description="attempts that a run may lose before it counts as failed")
     ] = 3
+    retry_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=86400,
+            description="seconds that a run waits after its first lost attempt; twice as long "
+            "after each further one, 900 at most",
+        ),
+    ] = 30
+    run_limit_s: Annotated[
+        float,
+        Field(
+            ge=0, description="seconds that an attempt may take before it is ended; 0: without end"
+        ),
+    ] = 86400
+    away_s: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="seconds that a training waits for a database or a storage that is away",
+        ),
+    ] = 300
 
     @field_validator("home")
     @classmethod

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from toploss.errors import Broken
 from toploss.home import Home
+from training import patience
 from training.trained import Trained
 
 MOMENT = "moment"
@@ -129,7 +130,8 @@ class Checkpoints:
         with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
             file = Path(scratch) / name
             write(file)
-            self._home.blobs.put_file(path(self._run, name), file)
+            put = self._home.blobs.put_file
+            patience.through(self._home, lambda: put(path(self._run, name), file))
 
     def clear(self) -> None:
         """The run has ended: its moment is of no more use."""

@@ -1,58 +1,19 @@
-"""While a run is trained: that it lives, whether it should stop, and how far it is."""
+"""How far a training is, written down as it goes."""
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from toploss import records, runs
-from toploss.errors import Cancelled, Fenced, ToplossError
 from toploss.home import Home
 from toploss.runs import Lease
-from training import recipe
+from training import patience, recipe
 from training.finder import STEPS, Finder
 from training.follower import Follower
+from training.pulse import Pulse
 from training.trained import Epoch
 
 log = logging.getLogger("toploss.run")
-
-
-class Pulse:
-    """Says in the background that the attempt lives; hears that it should stop.
-
-    Raises from `check`, which the training calls after every batch.
-    """
-
-    def __init__(self, home: Home, lease: Lease) -> None:
-        self._home, self._lease = home, lease
-        self._stop: ToplossError | None = None
-        self._done = threading.Event()
-        self._every_s = min(5.0, home.settings.lease_s / 5)
-        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
-
-    def __enter__(self) -> "Pulse":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raises Cancelled when somebody asked the run to stop, Fenced when it is another's."""
-        if self._stop is not None:
-            raise self._stop
-
-    def _beat(self) -> None:
-        while not self._done.wait(self._every_s):
-            try:
-                if runs.beat(self._home, self._lease):
-                    self._stop = Cancelled(f"run {self._lease.run} was cancelled")
-            except Fenced as exc:
-                self._stop = exc
-                return
-            except Exception:  # the database may be away for a while; the lease decides
-                log.warning("no heartbeat", exc_info=True)
 
 
 class Diary(Follower):
@@ -81,19 +42,23 @@ class Diary(Follower):
 
     def enter(self, name: str, **fields: Any) -> None:
         """A stage of the run begins."""
-        self._pulse.check()
-        runs.note(self._home, self._lease, stage=name, epoch=0, **fields)
+        self.check()
+        self._note(stage=name, epoch=0, **fields)
         self._watch(name, 0.0)
         if not fields:
             log.info("%s", name)
 
     def step(self, done: float) -> None:
-        self._pulse.check()
+        self.check()
         self._watch(self._stage, done)
+
+    def check(self) -> None:
+        """Raises Cancelled when somebody asked the run to stop, Fenced when it is another's."""
+        self._pulse.check()
 
     def epoch(self, epoch: Epoch) -> None:
         self._history.append(vars(epoch))
-        runs.note(self._home, self._lease, epoch=epoch.epoch, history=self._history)
+        self._note(epoch=epoch.epoch, history=self._history)
         log.info(
             "%s: epoch %d of %d, train loss %.4f, plain %.4f, valid loss %.4f, valid accuracy %.4f",
             epoch.stage,
@@ -106,11 +71,23 @@ class Diary(Follower):
         )
 
     def parted(self, images: int) -> None:
-        plan = records.show(self._home, self._lease.run)["settings"]
-        runs.note(self._home, self._lease, plan=plan | {"part": images})
+        self._note(plan=self._plan() | {"part": images})
 
     def finder(self, finder: Finder) -> None:
-        runs.note(self._home, self._lease, finder=vars(finder))
-        given = records.show(self._home, self._lease.run)["settings"]["lr"]
+        self._note(finder=vars(finder))
+        given = self._plan()["lr"]
         used = "" if given is None else f"; {given:.1e} was given and is used"
         log.info("lr-find: %.1e (%s)%s", finder.chosen, finder.why, used)
+
+    def _note(self, **fields: Any) -> None:
+        """A database that is away for a while ends no training."""
+        patience.through(
+            self._home, lambda: runs.note(self._home, self._lease, **fields), self.check
+        )
+
+    def _plan(self) -> dict[str, Any]:
+        run = patience.through(
+            self._home, lambda: records.show(self._home, self._lease.run), self.check
+        )
+        plan: dict[str, Any] = run["settings"]
+        return plan

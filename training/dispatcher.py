@@ -7,9 +7,11 @@ queue lets one of them act.
 
 import contextlib
 import logging
+import math
 import signal
 import threading
 import time
+from typing import Any
 
 from toploss import erasure, policy, records, retention, runs, upkeep
 from toploss.errors import Broken, Fenced
@@ -17,6 +19,7 @@ from toploss.home import Home
 from toploss.processes import identity
 from toploss.retention import Rules
 from toploss.runs import ACTIVE, Lease, RunState
+from toploss.states import BAD_DATA, Cause
 from toploss.watch import Watch
 from training.launchers import PATIENCE_S, Launcher
 
@@ -25,6 +28,7 @@ log = logging.getLogger("toploss.dispatcher")
 STEP_S = 1.0
 FIRST_PRUNE_S, PRUNE_S = 3600.0, 24 * 3600.0  # after its start, and after the last one
 PRUNED_AT_ONCE = 10  # versions, checkpoints and logs
+HUNG = 10  # leases of silence after which a training is ended, whatever it does
 
 
 class Dispatcher:
@@ -33,7 +37,11 @@ class Dispatcher:
     def __init__(self, home: Home, launcher: Launcher) -> None:
         self._home, self._launcher = home, launcher
         self._lease: Lease | None = None  # of the run that we launched
-        self._cancel_seen: float | None = None  # when, by the monotonic clock
+        # When, by the monotonic clock:
+        self._launched = 0.0
+        self._cancel_seen: float | None = None
+        self._silent_since: float | None = None
+        self._away = -math.inf  # the database or the storage could not be used
         self._promotion = Watch(home)
         self._prune_at = time.monotonic() + FIRST_PRUNE_S
 
@@ -48,13 +56,14 @@ class Dispatcher:
             self._find()
         if self._lease is not None:
             self._watch(self._lease)
-        runs.reap(self._home)
         if self._lease is None:
+            # Who was away with us for a while gets a lease's time to speak again.
+            heard = time.monotonic() - self._away > self._home.settings.lease_s
+            runs.reap(self._home, silent=heard)
             self._ask_if_due()
             lease = runs.claim(self._home, owner=identity())
             if lease is not None:
-                self._lease = lease  # first: whatever happens now, it is ours to watch
-                self._launcher.launch(lease)
+                self._launch(lease)
         upkeep.step(self._home)
         erasure.finish(self._home)
         self._prune()
@@ -66,7 +75,7 @@ class Dispatcher:
             try:
                 self.step()
             except Broken as exc:
-                log.error("%s", exc)  # the database or the storage is away; try again
+                self._wait_for(exc)
             except Exception:
                 log.exception("a step has failed; the next one tries again")
             stop.wait(STEP_S)
@@ -76,10 +85,12 @@ class Dispatcher:
         """Take the waiting run, if there is one, and see it to its end; returns its id."""
         self.step()
         taken = None if self._lease is None else self._lease.run
-        while self.busy:
+        while self._lease is not None:
             time.sleep(STEP_S / 4)
-            assert self._lease is not None
-            self._watch(self._lease)
+            try:
+                self._watch(self._lease)
+            except Broken as exc:
+                self._wait_for(exc)
         return taken
 
     def close(self) -> None:
@@ -92,9 +103,24 @@ class Dispatcher:
             self._forget()
             return
         self._launcher.stop()
-        with contextlib.suppress(Fenced):  # it had ended by itself
+        try:
             runs.give_up(self._home, self._lease, error="its dispatcher was stopped", lost=False)
+        except Fenced:
+            pass  # it had ended by itself
+        except Broken as exc:
+            log.error("%s; the next dispatcher finds that its process has ended", exc)
         self._lease = None
+
+    def _launch(self, lease: Lease) -> None:
+        try:
+            self._launcher.launch(lease)
+        except Exception as exc:  # whatever it is, the run is ours and must not wait in vain
+            state = runs.give_up(
+                self._home, lease, error=f"it cannot be launched: {exc}", cause=Cause.AWAY
+            )
+            log.error("run %s cannot be launched: %s; now %s", lease.run, exc, state)
+            return
+        self._lease, self._launched = lease, time.monotonic()
 
     def _watch(self, lease: Lease) -> None:
         self._speak_for(lease)
@@ -103,19 +129,21 @@ class Dispatcher:
         ours = run["attempt"] == lease.fence and run["state"] in ACTIVE
         if code is not None:
             if ours:
+                bad = code == BAD_DATA
                 error = f"the training ended without a word (exit code {code}); see its log"
                 error = self._launcher.reason() or error
-                state = runs.give_up(self._home, lease, error=error)
-                log.warning("run %s: %s; now %s", lease.run, error, state)
+                self._give_up(lease, error, Cause.BAD_DATA if bad else Cause.LOST)
             else:
                 log.info("run %s has %s", lease.run, run["state"])
             self._forget()
-        elif not ours and run["state"] != RunState.SUCCEEDED:
+        elif ours:
+            self._attend(lease, run)
+        elif run["attempt"] != lease.fence or run["state"] != RunState.SUCCEEDED:
             self._launcher.stop()  # fenced out: what it does counts no more
             self._forget()
-        elif run["cancel_asked"]:
-            self._cancel_seen = self._cancel_seen or time.monotonic()
-            if time.monotonic() - self._cancel_seen > PATIENCE_S:
+        else:  # it tidies up
+            self._silent_since = self._silent_since or time.monotonic()
+            if time.monotonic() - self._silent_since > HUNG * self._home.settings.lease_s:
                 self._launcher.stop()
 
     def _prune(self) -> None:
@@ -133,7 +161,7 @@ class Dispatcher:
         """An attempt that goes on, and whose dispatcher may have died."""
         lease = runs.active(self._home) if self._launcher.outlives else None
         if lease is not None and self._launcher.find(lease):
-            self._lease = lease
+            self._lease, self._launched = lease, time.monotonic()
 
     def _speak_for(self, lease: Lease) -> None:
         """Until the trainer has taken its run up, which takes as long as it takes to start, only
@@ -142,8 +170,50 @@ class Dispatcher:
             with contextlib.suppress(Fenced):
                 runs.beat(self._home, lease)
 
+    def _attend(self, lease: Lease, run: dict[str, Any]) -> None:
+        """The attempt goes on, unless somebody stops it, it takes too long, or falls silent."""
+        now, settings = time.monotonic(), self._home.settings
+        if run["cancel_asked"]:
+            self._cancel_seen = self._cancel_seen or now
+            if run["state"] == RunState.LEASED or now - self._cancel_seen > PATIENCE_S:
+                self._launcher.stop()
+        elif 0 < settings.run_limit_s < now - self._launched:
+            error = f"it took longer than TOPLOSS_RUN_LIMIT_S={settings.run_limit_s:g} seconds"
+            self._stop(lease, f"{error}; `toploss runs resume` goes on where it stood")
+        elif runs.silent(self._home, lease):
+            self._silent_since = self._silent_since or now
+            silence = now - self._silent_since
+            # It may be at its last, long transaction, which keeps its own pulse waiting: `give_up`
+            # waits for that too. But it may have stopped in the midst, and keep us all waiting.
+            if silence > HUNG * settings.lease_s:
+                self._launcher.stop()
+            elif silence > settings.lease_s:
+                self._give_up(lease, runs.SILENT, Cause.LOST)
+                self._launcher.stop()
+                self._forget()
+        else:
+            self._silent_since = None
+
+    def _stop(self, lease: Lease, error: str) -> None:
+        """For good: the same again would take as long."""
+        self._give_up(lease, error, Cause.TIME_LIMIT)
+        self._launcher.stop()
+        self._forget()
+
+    def _give_up(self, lease: Lease, error: str, cause: Cause) -> None:
+        try:
+            state = runs.give_up(self._home, lease, error=error, cause=cause)
+        except Fenced:
+            return  # it has ended in that moment
+        log.warning("run %s: %s; now %s", lease.run, error, state)
+
+    def _wait_for(self, exc: Broken) -> None:
+        """The database or the storage is away; the next step tries again."""
+        self._away = time.monotonic()
+        log.error("%s", exc)
+
     def _forget(self) -> None:
-        self._lease = self._cancel_seen = None
+        self._lease = self._cancel_seen = self._silent_since = None
 
     def _ask_if_due(self) -> None:
         due = policy.due(self._home)

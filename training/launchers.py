@@ -110,13 +110,18 @@ class SubprocessLauncher:
         return False  # it has ended with whoever launched it
 
     def poll(self) -> int | None:
-        return NOT_STARTED if self._process is None else self._process.poll()
+        if self._process is None:
+            return NOT_STARTED
+        code = self._process.poll()
+        if code is not None:
+            self._signal(signal.SIGKILL)  # what it may have left of its group
+        return code
 
     def reason(self) -> str:
         return "" if self._process else "it could not be started; see the dispatcher's log"
 
     def stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or self.poll() is not None:
             return
         self._signal(signal.SIGTERM)
         try:
@@ -124,6 +129,7 @@ class SubprocessLauncher:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()
+        self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

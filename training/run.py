@@ -17,26 +17,38 @@ from threadpoolctl import threadpool_limits
 
 from toploss import architectures, artifact, erasure, records, runs, snapshots
 from toploss.engine import Engine
-from toploss.errors import BadData, BadInput, Cancelled, Fenced, ToplossError
+from toploss.errors import BadData, BadInput, Cancelled, ToplossError
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.processes import follow_parent, identity
-from toploss.runs import Lease, RunState
+from toploss.processes import come_last, die_with_parent, follow_parent, identity
+from toploss.runs import Lease
 from toploss.snapshots import Snapshot
-from training import diagnosis, export, lesson, manifest, memory, ranks, report, trial
+from toploss.states import BAD_DATA as BAD_DATA
+from training import (
+    diagnosis,
+    ending,
+    export,
+    lesson,
+    manifest,
+    memory,
+    patience,
+    ranks,
+    report,
+    trial,
+)
 from training.appraisal import Appraisal, appraise, pictured
 from training.checkpoints import Checkpoints
 from training.data import Pictures, preprocessing
-from training.diary import Diary, Pulse
+from training.diary import Diary
 from training.evidence import Evidence
 from training.lesson import Learned, hardware
+from training.pulse import Pulse
 from training.recipe import Diverged, Place
 from training.settlement import settle
 
 log = logging.getLogger("toploss.run")
 
 PARITY_IMAGES = 64
-BAD_DATA = 42  # exit code of a launched training that no new attempt can heal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,39 +76,17 @@ def execute(
         ToplossError: the run has ended as failed or cancelled, with the reason; nothing of it is
             visible. Fenced: another attempt owns it, and nothing was written.
     """
-    handler = _log_to(home, lease)
-    try:
-        with Pulse(home, lease) as pulse:
+    with ending.written(home, lease), ending.logged(home, lease), Pulse(home, lease) as pulse:
+        try:
             return _story(home, lease, Diary(home, lease, pulse, watch))
-    except Fenced:
-        raise
-    except Cancelled as exc:
-        _end(home, lease, RunState.CANCELLED, str(exc))
-        raise
-    except KeyboardInterrupt as exc:
-        _end(home, lease, RunState.CANCELLED, "interrupted")
-        raise KeyboardInterrupt(
-            f"interrupted; `toploss runs resume {lease.run}` goes on where it stood"
-        ) from exc
-    except ToplossError as exc:
-        if isinstance(exc, Diverged):
+        except Diverged as exc:
             _diverged(home, lease, exc)  # never raises: the run has to end
-        # Into the run's log alone: whoever asked for the run is told by the error.
-        handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, str(exc), (), None))
-        _end(home, lease, RunState.FAILED, str(exc))
-        raise
-    except BaseException as exc:
-        log.exception("the run has failed")
-        _end(home, lease, RunState.FAILED, str(exc) or repr(exc))
-        raise
-    finally:
-        logging.getLogger("toploss").removeHandler(handler)
-        handler.close()
+            raise
 
 
 def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     started = time.time()
-    plan = runs.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
+    plan = records.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
     plan.check()
     architectures.check(plan.arch, plan.size)
     device = hardware(home)
@@ -148,7 +138,8 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         diary.enter("publish")
         sealed = artifact.seal(folder, draft)
         _report(home, folder, draft, learned, found, snapshot)
-        artifact.publish(home, folder, f"versions/{draft['version']}")
+        path = f"versions/{draft['version']}"
+        patience.through(home, lambda: artifact.publish(home, folder, path), diary.check)
         verdict = settle(
             home,
             lease,
@@ -262,25 +253,6 @@ def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:
         log.exception("the diagnosis has failed")
 
 
-def _end(home: Home, lease: Lease, state: RunState, error: str) -> None:
-    with home.db.write() as connection:
-        try:
-            runs.finish(connection, lease, state, error=error)
-        except Fenced:
-            log.warning("the run is another attempt's by now")
-
-
-def _log_to(home: Home, lease: Lease) -> logging.Handler:
-    path = records.log_path(lease.run, lease.fence)
-    handler = logging.FileHandler(home.blobs.local(path), encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("toploss")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    runs.note(home, lease, log=path)
-    return handler
-
-
 def main() -> int:
     """What a launcher starts: one attempt at a run, tied to its parent's life."""
     parser = argparse.ArgumentParser(prog="python -m training.run")
@@ -288,8 +260,10 @@ def main() -> int:
     parser.add_argument("--fence", type=int, required=True)
     parser.add_argument("--parent", type=int, help="process id of who launched it")
     args = parser.parse_args()
+    if args.parent:
+        die_with_parent()
     follow_parent(lambda: os._exit(1), parent=args.parent)
-    os.nice(10)  # a service beside us goes first
+    come_last()
     # A polite end is the dispatcher's to record; a cancelled run ends by its heartbeat.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     try:

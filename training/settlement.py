@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from toploss import drafts, models, outbox, records, runs, snapshots, trials
 from toploss.database import one_at_a_time
-from toploss.errors import Stale
+from toploss.errors import Cancelled, Stale
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import versions
@@ -37,7 +37,8 @@ def settle(
         heard: hears how much of the scores is written, 0 to 1; may raise.
 
     Raises:
-        Fenced: the run is another attempt's; nothing of it is ever seen.
+        Fenced: the run is another attempt's; nothing of it is ever seen. Cancelled: somebody asked
+            it to stop; likewise.
     """
     version = manifest["version"]
     unsettled = snapshots.unsettled(home, snapshot.fingerprint)
@@ -54,6 +55,8 @@ def settle(
     with home.db.write(long=True) as connection:
         one_at_a_time(connection)
         asked = runs.owned(connection, lease)
+        if asked.cancel_asked:  # whoever asked was told that it stops
+            raise Cancelled(f"run {lease.run} was cancelled")
         connection.execute(
             versions.insert().values(
                 name=version,

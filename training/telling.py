@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from toploss.states import WORDS, Cause
 from training.edge import table, when
 
 COURSE = ("stage", "epoch", "train_loss", "valid_loss", "accuracy")
@@ -21,6 +22,8 @@ def run(found: dict[str, Any]) -> str:
         lines.append(f"recipe   {_recipe(found['settings'])}")
     if found["error"]:
         lines.append(f"error    {found['error']}")
+    if found["state"] == "failed" and found["cause"]:
+        lines.append(f"why      {WORDS[Cause(found['cause'])]}")
     if found["history"]:
         rows = [[_short(epoch.get(name)) for name in COURSE] for epoch in found["history"]]
         lines += ["", table([name.replace("_", " ") for name in COURSE], rows), ""]
@@ -55,6 +58,9 @@ def _whom(trigger: dict[str, Any]) -> str:
 
 
 def _state(found: dict[str, Any]) -> str:
+    if found["state"] == "queued" and found["not_before"]:
+        lost = f"{found['losses']} lost attempt{'s' if found['losses'] > 1 else ''}"
+        return f"queued again after {lost}, not before {when(found['not_before'])}"
     if found["state"] in ("succeeded", "failed", "cancelled") or not found["stage"]:
         return str(found["state"])
     epoch = f", epoch {found['epoch']} of {found['epochs']}" if found["epochs"] else ""

@@ -38,6 +38,7 @@ def at(tmp_path: Path) -> Iterator[Callable[..., Place]]:
                 "TOPLOSS_HOME": str(target),
                 "TOPLOSS_THREADS": "1",
                 "TOPLOSS_POLL_S": "0.1",
+                "TOPLOSS_RETRY_S": "0",
                 "BENTOML_HOME": str(tmp_path / "bentoml"),
                 "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(ROOT)]),
             }

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
@@ -11,6 +12,7 @@ from tests.toploss.queueing import ALIVE, DEAD, FAR, enqueue, finish, state, tak
 from toploss import records, runs, schema
 from toploss.errors import Fenced, Refused
 from toploss.runs import Lease, RunState
+from toploss.states import HEALS, Cause, delay_s
 
 
 def test_an_attempt_that_was_given_up_changes_nothing_any_more(home):
@@ -78,11 +80,86 @@ def test_a_lost_run_is_tried_so_many_times(open_home):
     assert told["ended_at"] is not None
 
 
-def test_a_dispatcher_that_stops_loses_no_attempt(open_home):
-    home = open_home(attempts=1)
+def test_a_dispatcher_that_stops_loses_no_attempt_and_nobody_waits(open_home):
+    home = open_home(attempts=1, retry_s=100)
+    for _ in range(3):
+        lease = taken(home)
+        assert runs.give_up(home, lease, error="stopped", lost=False) is RunState.QUEUED
+
+    assert records.show(home, lease.run)["losses"] == 0
+    assert runs.claim(home, owner=FAR)
+
+
+def test_a_lost_run_waits_twice_as_long_each_time(any_home):
+    home = replace(any_home, settings=any_home.settings.model_copy(update={"retry_s": 100}))
+    lease = taken(home)
+    for losses, wait_s in ((1, 100), (2, 200)):
+        runs.give_up(home, lease, error="lost")
+
+        told = records.show(home, lease.run)
+        assert (told["state"], told["losses"], told["cause"]) == ("queued", losses, "lost")
+        assert told["not_before"] == pytest.approx(time.time() + wait_s, abs=10)
+        assert runs.claim(home, owner=FAR) is None
+
+        with home.db.write() as connection:
+            past = told["not_before"] - wait_s - 1
+            connection.execute(schema.runs.update().values(not_before=past))
+        lease = runs.claim(home, owner=FAR)
+        assert records.show(home, lease.run)["not_before"] is None
+
+
+def test_no_wait_is_longer_than_a_quarter_of_an_hour():
+    assert [delay_s(30, losses) for losses in (1, 2, 6, 2000)] == [30, 60, 900, 900]
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause not in HEALS])
+def test_what_no_attempt_can_heal_is_not_tried_again(home, cause):
     lease = taken(home)
 
-    assert runs.give_up(home, lease, error="stopped", lost=False) is RunState.QUEUED
+    assert runs.give_up(home, lease, error="so it is", cause=cause) is RunState.FAILED
+
+    told = records.show(home, lease.run)
+    assert (told["cause"], told["error"], told["losses"]) == (cause, "so it is", 1)
+
+
+def test_whoever_gives_an_attempt_up_waits_for_its_last_transaction(any_home):
+    home, lease = any_home, taken(any_home)
+
+    with ThreadPoolExecutor(1) as pool:
+        with home.db.write() as connection:
+            runs.owned(connection, lease)
+            late = pool.submit(runs.give_up, home, lease, error="silent")
+            time.sleep(0.3)
+            assert not late.done()
+            runs.finish(connection, lease, RunState.SUCCEEDED)
+        with pytest.raises(Fenced):
+            late.result()
+
+    assert state(home, lease.run) == "succeeded"
+
+
+@pytest.mark.parametrize("skew_s", [-600, 600])
+def test_clocks_that_are_apart_make_nobody_silent(any_home, monkeypatch, skew_s):
+    real = time.time
+    enqueue(any_home)
+    lease = runs.claim(any_home, owner=FAR)
+    monkeypatch.setattr(time, "time", lambda: real() + skew_s)  # the trainer's
+    runs.take_up(any_home, lease, owner=FAR)
+    runs.beat(any_home, lease)
+    monkeypatch.setattr(time, "time", lambda: real() - skew_s)  # the next dispatcher's
+
+    assert not runs.silent(any_home, lease)
+    assert runs.reap(any_home) is None
+
+
+def test_who_has_been_away_calls_nobody_silent(open_home):
+    home = open_home(lease_s=1.01)
+    lease = taken(home)
+    time.sleep(1.1)
+
+    assert runs.reap(home, silent=False) is None
+    assert runs.silent(home, lease)
+    assert runs.reap(home) == lease.run
 
 
 def test_a_lost_foreground_run_is_not_tried_again(home):

@@ -103,7 +103,8 @@ def test_while_one_is_worked_on_another_may_wait(home):
     assert runs.claim(home, owner=FAR) is None
 
 
-def test_one_of_many_dispatchers_gets_the_run(home):
+def test_one_of_many_dispatchers_gets_the_run(any_home):
+    home = any_home
     enqueue(home)
 
     with ThreadPoolExecutor(12) as pool:

@@ -13,12 +13,12 @@ from sqlalchemy import select
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
 from toploss import models, records, runs, samples, servers
-from toploss.errors import Broken
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import scores
 from toploss.servers import Standing
 from toploss.splits import Split
+from toploss.states import BAD_DATA
 from training.dispatcher import Dispatcher
 from training.launchers import SubprocessLauncher
 
@@ -215,39 +215,85 @@ def test_a_run_that_ignores_its_cancellation_is_ended(
     assert state(home, run) == "cancelled"
 
 
-def test_a_training_slow_to_start_is_not_given_up(
+def test_what_cannot_be_launched_waits_and_is_tried_again(
+    open_home: Callable[..., Home], launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = open_home(retry_s=100)
+    run = queued(home)
+
+    def refuse(lease: Lease) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(launcher, "launch", refuse)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    dispatcher.step()
+
+    shown = records.show(home, run)
+    assert (shown["state"], shown["cause"], shown["losses"]) == ("queued", "away", 1)
+    assert shown["error"] == "it cannot be launched: no room"
+    assert not dispatcher.busy
+
+
+def test_bad_data_is_not_tried_again(home: Home, launcher: RecordingLauncher) -> None:
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    launcher.code = BAD_DATA
+    dispatcher.step()
+
+    assert (state(home, run), records.show(home, run)["cause"]) == ("failed", "bad_data")
+    assert len(launcher.launched) == 1
+
+
+def test_a_training_that_takes_too_long_is_ended_for_good(
+    open_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = open_home(run_limit_s=0.2)
+    run = queued(home)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    dispatcher.step()
+    assert state(home, run) == "leased"
+    time.sleep(0.3)
+    dispatcher.step()
+    dispatcher.step()
+
+    shown = records.show(home, run)
+    assert (shown["state"], shown["cause"]) == ("failed", "time_limit")
+    assert shown["error"].startswith("it took longer than TOPLOSS_RUN_LIMIT_S=0.2 seconds; ")
+    assert launcher.stopped
+    assert len(launcher.launched) == 1
+
+
+def test_a_training_that_falls_silent_is_ended_and_tried_again(
     open_home: Callable[..., Home], launcher: RecordingLauncher
 ) -> None:
     home = open_home(lease_s=1.01)
     run = queued(home)
     dispatcher = Dispatcher(home, launcher)
-
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        dispatcher.step()
-        time.sleep(0.05)
-
-    assert launcher.launched == [Lease(run=run, fence=1)]
-
-
-def test_what_could_not_be_launched_is_over(
-    home: Home, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(lease: Lease) -> None:
-        raise Broken("the storage is away")
-
-    run = queued(home)
-    local = SubprocessLauncher(home)
-    monkeypatch.setattr(local, "launch", away)
-    dispatcher = Dispatcher(home, local)
-    with pytest.raises(Broken):
-        dispatcher.step()
-    monkeypatch.setattr(dispatcher, "_launcher", launcher)
-    launcher.code = local.poll()
-
     dispatcher.step()
+    runs.take_up(home, launcher.launched[0], owner="elsewhere:1:1.00")  # and never says a word
 
-    assert launcher.launched == [Lease(run=run, fence=2)]
+    _until(lambda: dispatcher.step() or len(launcher.launched) == 2, 20)
+
+    assert launcher.stopped
+    assert records.show(home, run)["error"] == "its process has fallen silent"
+
+
+def test_one_that_is_still_being_launched_is_not_silent(
+    open_home: Callable[..., Home], launcher: RecordingLauncher
+) -> None:
+    home = open_home(lease_s=1.01)
+    queued(home)
+    dispatcher, other = Dispatcher(home, launcher), Dispatcher(home, RecordingLauncher())
+    for _ in range(15):
+        dispatcher.step()
+        other.step()
+        time.sleep(0.1)
+
+    assert len(launcher.launched) == 1
+    assert not launcher.stopped
 
 
 @pytest.mark.slow

@@ -135,8 +135,8 @@ def test_the_next_run_knows(learned_home: Callable[..., Home]) -> None:
     lease = runs.start(home, plan, owner="", actor="test", promote=False)
     runs.note(home, lease, plan=plan.as_json() | {"part": 4})
 
-    assert runs.parted(home, plan).part == 4
-    assert runs.parted(home, plan.but(size=64)).part is None
+    assert records.parted(home, plan).part == 4
+    assert records.parted(home, plan.but(size=64)).part is None
 
 
 def test_portions_are_halved_where_memory_runs_out() -> None:

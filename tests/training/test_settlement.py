@@ -1,9 +1,17 @@
 """What a run leaves behind."""
 
+from typing import Any
+
+import numpy as np
+import pytest
+
 from tests.toploss import given
-from toploss import runs, snapshots
+from toploss import models, records, runs, snapshots
+from toploss.errors import Cancelled
 from toploss.home import Home
-from training.settlement import began_with
+from toploss.ids import new_id
+from toploss.scoring import Opinion
+from training.settlement import began_with, settle
 
 
 def test_what_a_network_of_ours_may_have_learned_from_is_known(home: Home) -> None:
@@ -20,3 +28,20 @@ def test_what_a_network_of_ours_may_have_learned_from_is_known(home: Home) -> No
     assert began_with(home, {"start": None, "weights": ours}) == 5
     checkpoint = f"runs/{lease.run}/stage-1.safetensors"
     assert began_with(home, {"start": checkpoint, "weights": "none"}) == 8
+
+
+def test_one_that_was_asked_to_stop_publishes_nothing(any_home: Home) -> None:
+    given.two_classes(any_home)
+    snapshot = snapshots.freeze(any_home)
+    lease = given.running(any_home)
+    ids = [row.id for row in snapshot.rows]
+    opinion = Opinion(ids=ids, probabilities=np.full((len(ids), 2), 0.5, np.float32))
+    manifest = {"version": new_id(), "settings": {"start": None, "weights": "none"}}
+    runs.cancel(any_home, lease.run)
+    judged: Any = None  # nobody comes to ask
+
+    with pytest.raises(Cancelled):
+        settle(any_home, lease, manifest, "0" * 64, snapshot, opinion, judged)
+
+    assert not models.listed(any_home)
+    assert records.show(any_home, lease.run)["state"] == "running"  # its end is the caller's
