@@ -197,7 +197,7 @@ def _learned(case: Case) -> Path:
         ids = connection.execute(select(schema.samples.c.id).order_by(schema.samples.c.seq))
         given = {row.id: row.label for row in case.noisy}
         came = [sample for sample in ids.scalars() if sample in given]
-    images = [str(theirs.blobs.local(image_path(sample))) for sample in came]
+    images = [f"{theirs.blobs.root}/{image_path(sample)}" for sample in came]
     labels = [given[sample] for sample in came]
     home = Home.open(read_settings(home=part))
     training.from_df(pd.DataFrame({"image": images, "label": labels}), home=home)

@@ -133,7 +133,7 @@ def _plain_loaders(subject: Subject, plan: Plan) -> Any:
     rows: list[Row] = [*subject.material.train, *subject.material.valid]
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=list(subject.snapshot.labels))),
-        get_x=lambda row: subject.home.blobs.local(image_path(row.id)),
+        get_x=lambda row: Path(subject.home.blobs.root) / image_path(row.id),
         get_y=lambda row: row.label,
         splitter=IndexSplitter(list(range(len(subject.material.train), len(rows)))),
         item_tfms=Resize(plan.size, method=ResizeMethod.Squish),

@@ -2,7 +2,11 @@
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -10,11 +14,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from toploss.home import Home
+from toploss.ids import new_id
 from toploss.settings import PREFIX, read_settings
 
 if TYPE_CHECKING:
@@ -39,6 +45,14 @@ QUICK: dict[str, Any] = {
 }
 # Quicker still, where it need not have learned.
 BRIEF = QUICK | {"epochs_head": 1, "epochs_all": 1}
+
+
+S3_KEY = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",  # no role of this machine's
+}
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +124,47 @@ def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     Home.open(read_settings(home=folder / "home", database_url=url("migrated"))).db.close()
     yield made
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 in memory that ends with the tests."""
+    pytest.importorskip("moto.server", reason="no S3 to start is installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("s3") / "log.txt"
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def new_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
+    """Makes buckets; the settings of a storage in one. The key to it is in the environment, where
+    processes that the test starts find it too."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in S3_KEY.items():
+        monkeypatch.setenv(name, value)
+
+    def made() -> dict[str, str]:
+        bucket = f"bucket-{new_id()}"
+        httpx.put(f"{s3_endpoint}/{bucket}").raise_for_status()
+        return {"storage_url": f"s3://{bucket}/some/where", "s3_endpoint_url": s3_endpoint}
+
+    return made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

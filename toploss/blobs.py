@@ -1,45 +1,45 @@
-"""Bytes in the storage, by content hash or by path, through fsspec."""
+"""Bytes in the storage, by content hash or by path."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from toploss.errors import BadSettings, Broken
-from toploss.ids import new_id
+from toploss import stores
+from toploss.errors import Broken
+from toploss.stores import Addressing
+from toploss.stores import Stored as Stored
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-PART = ".part"  # how the temporary name of a file ends
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A file of the storage."""
-
-    path: str
-    bytes: int
-    at: float  # when it was written; seconds since 1970
+PIECE = 8 * 2**20  # bytes
 
 
 class Blobs:
-    """A folder of immutable files. A file appears whole or not at all; threads may share it."""
+    """Files that appear whole or not at all, in a folder or in a bucket; threads may share it."""
 
-    def __init__(self, url: str) -> None:
-        """Raises BadSettings when the URL's kind of storage is not known."""
-        import fsspec
+    def __init__(self, url: str, *, endpoint: str = "", addressing: Addressing = "auto") -> None:
+        """Nothing is asked of the storage yet.
 
-        try:
-            self._fs, self.root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as exc:
-            raise BadSettings(
-                f"TOPLOSS_STORAGE_URL={url!r} is not usable ({exc}); give a folder or s3://…"
-            ) from exc
+        Args:
+            endpoint: URL of an S3 that is not Amazon's.
+
+        Raises:
+            BadSettings: the URL's kind of storage is not known.
+        """
+        self._store = stores.opened(url, endpoint=endpoint, addressing=addressing)
+
+    @property
+    def root(self) -> str:
+        """The folder, or the URL."""
+        return self._store.root
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the storage lies, if it is a folder of this machine."""
+        return self._store.folder
 
     def put_image(self, data: bytes) -> str:
         """Keep an image; returns its id, the SHA-256 of its bytes. Known bytes cost nothing."""
@@ -55,7 +55,7 @@ class Blobs:
         return data
 
     def put(self, path: str, data: bytes, *, known: bool = False) -> None:
-        """Write a whole file: under a temporary name, then moved.
+        """Write a whole file, in place of what was there.
 
         Args:
             known: the path is a content hash, so a file of that size is the same.
@@ -63,72 +63,52 @@ class Blobs:
         Raises:
             Broken: the storage cannot be written.
         """
-        if known and self.exists(path) and self._fs.size(self._full(path)) == len(data):
-            return
-        self._place(path, lambda temporary: self._fs.pipe_file(temporary, data))
+        self._write(path, data, len(data) if known else None)
 
-    def put_file(self, path: str, file: Path) -> None:
+    def put_file(self, path: str, file: Path, *, known: bool = False) -> None:
         """Write a whole file as `put` does, from a file of this machine: it need not fit into
         memory. Raises Broken."""
-        self._place(path, lambda temporary: self._fs.put_file(str(file), temporary))
+        self._write(path, file, file.stat().st_size if known else None)
 
     def get(self, path: str) -> bytes:
-        """Raises Broken when there is no such file."""
-        try:
-            data: bytes = self._fs.cat_file(self._full(path))
-        except OSError as exc:
-            raise Broken(
-                f"{path} is missing in the storage {self.root} ({exc}); restore it from a back-up"
-            ) from exc
-        return data
+        """Raises Broken when there is no such file, or the storage is away."""
+        return self._read(path)
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to before `end`, which may lie behind the file's. Raises Broken
+        when there is no such file."""
+        end = min(end, self.size(path))
+        return self._read(path, start, end) if start < end else b""
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """A file that need not fit into memory, piece by piece. Raises Broken when there is no such
+        file."""
+        size = self.size(path)
+        for start in range(0, size, PIECE):
+            yield self._read(path, start, min(start + PIECE, size))
 
     def tail(self, path: str, limit: int) -> bytes:
         """The last bytes of a file, at most so many. Raises Broken when there is no such file."""
-        try:
-            data: bytes = self._fs.tail(self._full(path), limit)
-        except OSError as exc:
-            raise Broken(f"{path} is missing in the storage {self.root} ({exc})") from exc
-        return data
+        size = self.size(path)
+        return self._read(path, max(0, size - limit), size) if size else b""
 
-    def local(self, path: str) -> Path:
-        """Where a file lies on this machine, its folder made: for a log that grows.
-
-        Raises:
-            BadSettings: the storage is no folder of this machine.
-        """
-        if "file" not in self._fs.protocol:
-            raise BadSettings(
-                f"the storage {self.root} is no folder of this machine, and logs of trainings "
-                "need one; set TOPLOSS_STORAGE_URL to a folder"
-            )
-        full = Path(self._full(path))
-        full.parent.mkdir(parents=True, exist_ok=True)
-        return full
+    def size(self, path: str) -> int:
+        """Of a file, in bytes. Raises Broken when there is no such file."""
+        size = self._size(path)
+        if size is None:
+            raise self._missing(path)
+        return size
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file; a folder is none."""
-        return bool(self._fs.isfile(self._full(path)))
+        """Whether there is such a file; a folder is none. Raises Broken: the storage is away."""
+        return self._size(path) is not None
 
     def below(self, folder: str) -> list[Stored]:
         """Every file below a folder, by path, halves included. Raises Broken."""
-        full = self._full(folder)
-        self._fs.invalidate_cache(full)
         try:
-            found = self._fs.find(full, detail=True)
-        except FileNotFoundError:
-            return []
+            return sorted(self._store.below(folder), key=lambda file: file.path)
         except OSError as exc:
-            raise Broken(
-                f"{folder} cannot be listed in the storage {self.root} ({exc}); check its rights"
-            ) from exc
-        return [
-            Stored(
-                path=name.removeprefix(f"{self.root}/"),
-                bytes=int(told["size"] or 0),
-                at=self._written(name, told),
-            )
-            for name, told in sorted(found.items())
-        ]
+            raise self._failed(f"{folder} cannot be listed in", exc) from exc
 
     def delete(self, paths: Iterable[str]) -> None:
         """Remove files; one that is not there is no error.
@@ -138,57 +118,46 @@ class Blobs:
         """
         for path in paths:
             try:
-                if self.exists(path):
-                    self._fs.rm_file(self._full(path))
-            except FileNotFoundError:
-                pass  # somebody else was faster
+                self._store.remove(path)
             except OSError as exc:
-                raise Broken(
-                    f"{path} cannot be removed from the storage {self.root} ({exc}); "
-                    "check its rights, and ask again"
-                ) from exc
+                raise self._failed(f"{path} cannot be removed from", exc) from exc
 
     def delete_parts(self, folder: str, *, older_s: float) -> None:
         """Remove the halves of files that a kill left in a folder, if they are so old. Raises
         Broken."""
-        full = self._full(folder)
-        self._fs.invalidate_cache(full)
         try:
-            names = [name for name in self._fs.ls(full, detail=False) if name.endswith(PART)]
-            old = [name for name in names if self._age_s(name) >= older_s]
-        except FileNotFoundError:
-            return  # no such folder, or somebody else was faster and will do the rest
+            names = self._store.halves(folder, older_s=older_s)
         except OSError as exc:
-            raise Broken(
-                f"{folder} cannot be listed in the storage {self.root} ({exc}); check its rights"
-            ) from exc
-        self.delete(f"{folder}/{name.rpartition('/')[2]}" for name in old)
+            raise self._failed(f"{folder} cannot be listed in", exc) from exc
+        self.delete(f"{folder}/{name}" for name in names)
 
-    def _age_s(self, full: str) -> float:
-        return time.time() - float(self._fs.modified(full).timestamp())
-
-    def _written(self, full: str, told: dict[str, Any]) -> float:
-        """When a file was, as far as its listing says so; each kind of storage has its word."""
-        said = told.get("mtime", told.get("LastModified"))
-        if said is None:
-            return time.time() - self._age_s(full)
-        return float(said) if isinstance(said, int | float) else float(said.timestamp())
-
-    def _place(self, path: str, write: Callable[[str], object]) -> None:
-        target = self._full(path)
-        temporary = f"{target}.{new_id()}{PART}"
+    def _write(self, path: str, content: bytes | Path, known: int | None) -> None:
+        if known is not None and self._size(path) == known:
+            return
         try:
-            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-            write(temporary)
-            self._fs.mv(temporary, target)
+            self._store.write(path, content)
         except OSError as exc:
-            raise Broken(
-                f"{path} cannot be written to the storage {self.root} ({exc}); "
-                "check TOPLOSS_STORAGE_URL, its rights and its free space"
-            ) from exc
+            raise self._failed(f"{path} cannot be written to", exc) from exc
 
-    def _full(self, path: str) -> Any:
-        return f"{self.root}/{path}"
+    def _read(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        try:
+            return self._store.read(path, start, end)
+        except FileNotFoundError as exc:
+            raise self._missing(path) from exc
+        except OSError as exc:
+            raise self._failed(f"{path} cannot be read from", exc) from exc
+
+    def _size(self, path: str) -> int | None:
+        try:
+            return self._store.size(path)
+        except OSError as exc:
+            raise self._failed(f"{path} cannot be looked for in", exc) from exc
+
+    def _missing(self, path: str) -> Broken:
+        return Broken(f"{path} is missing in the storage {self.root}; restore it from a back-up")
+
+    def _failed(self, what: str, exc: OSError) -> Broken:
+        return Broken(f"{what} the storage {self.root} ({exc}); {self._store.remedy}")
 
 
 def image_path(digest: str) -> str:

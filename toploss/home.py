@@ -25,7 +25,12 @@ class Home:
             BadSettings, Broken, WrongSchema.
         """
         settings = settings or read_settings()
-        home = cls(settings=settings, db=Database(settings.database), blobs=Blobs(settings.storage))
+        blobs = Blobs(
+            settings.storage,
+            endpoint=settings.s3_endpoint_url,
+            addressing=settings.s3_addressing,
+        )
+        home = cls(settings=settings, db=Database(settings.database), blobs=blobs)
         home.db.prepare()
         return home
 

@@ -63,22 +63,15 @@ def log_path(run_id: str, fence: int) -> str:
     return f"runs/{run_id}/log-{fence}.txt"
 
 
-def outside_log_path(run_id: str, fence: int) -> str:
-    """Where lies what its launcher has seen of an attempt: what a pod printed, a cluster's events.
-    A file of its own: the trainer writes the other one."""
-    return f"runs/{run_id}/log-{fence}-outside.txt"
-
-
-def put_outside_log(home: Home, run_id: str, fence: int, text: str) -> None:
-    """Write that anew, whole. Raises Broken."""
-    home.blobs.put(outside_log_path(run_id, fence), text.encode(errors="replace"))
+def put_log(home: Home, run_id: str, fence: int, text: str) -> None:
+    """Keep an attempt's log as it stands now, in place of what was kept of it. Raises Broken."""
+    home.blobs.put(log_path(run_id, fence), text.encode(errors="replace"))
 
 
 def read_log(home: Home, run_id: str) -> str:
-    """The log of all attempts at a run, one after the other, each with what was seen of it from
-    outside. Raises NotFound."""
+    """The log of all attempts at a run, one after the other. Raises NotFound."""
     attempts = range(1, show(home, run_id)["attempt"] + 1)
-    paths = [path(run_id, fence) for fence in attempts for path in (log_path, outside_log_path)]
+    paths = [log_path(run_id, fence) for fence in attempts]
     logs = [
         home.blobs.get(path).decode(errors="replace") for path in paths if home.blobs.exists(path)
     ]
@@ -88,10 +81,7 @@ def read_log(home: Home, run_id: str) -> str:
 def log_tail(home: Home, run_id: str, limit: int = 16 * 1024) -> str:
     """The last lines of the latest attempt's log, of so many bytes at most; empty when it has
     written none. Raises NotFound."""
-    attempt = show(home, run_id)["attempt"]
-    path = log_path(run_id, attempt)
-    if not home.blobs.exists(path):
-        path = outside_log_path(run_id, attempt)  # it may never have begun
+    path = log_path(run_id, show(home, run_id)["attempt"])
     if not home.blobs.exists(path):
         return ""
     end = home.blobs.tail(path, limit)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from toploss import models, shadow
 from toploss.artifact import REPORT
-from toploss.blobs import PART, Stored
+from toploss.blobs import Stored
 from toploss.database import ALIAS, one_at_a_time
 from toploss.errors import Pruned
 from toploss.home import Home
@@ -26,6 +26,7 @@ from toploss.plan import Plan
 from toploss.runs import ACTIVE, ENDED, RunState
 from toploss.schema import runs, versions
 from toploss.settings import Settings
+from toploss.stores import PART
 
 DAY_S = 24 * 3600.0
 LEFT_S = DAY_S  # after which what no row speaks of is nobody's: a run has not published it by then

@@ -32,8 +32,26 @@ class Settings(BaseSettings):
     ] = ""
     storage_url: Annotated[
         str,
-        Field(description="folder of images, snapshots, checkpoints, versions; `HOME/storage`"),
+        Field(
+            description="where images, snapshots, checkpoints, versions and logs lie: a folder, or "
+            "`s3://bucket/prefix`; `HOME/storage`"
+        ),
     ] = ""
+    s3_endpoint_url: Annotated[
+        str,
+        Field(
+            description="of an S3 that is not Amazon's, as in `http://minio:9000`; credentials and "
+            "region come from `AWS_…`, a profile or the machine's role",
+            pattern=r"^(https?://[^/\s]+(/\S*)?)?$",
+        ),
+    ] = ""
+    s3_addressing: Annotated[
+        Literal["auto", "path", "virtual"],
+        Field(
+            description="whether a bucket is named in the path or the host; auto: in the path "
+            "where an endpoint is given"
+        ),
+    ] = "auto"
     name: Annotated[
         str,
         Field(

@@ -1,5 +1,6 @@
 """How an attempt at a run ends without a verdict: in its row, and in its log."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -12,6 +13,7 @@ from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.states import Cause
 from training import patience
+from training.logbook import Logbook
 
 log = logging.getLogger("toploss.run")
 
@@ -42,17 +44,30 @@ def written(home: Home, lease: Lease) -> Iterator[None]:
 
 
 @contextmanager
-def logged(home: Home, lease: Lease) -> Iterator[None]:
+def logged(home: Home, lease: Lease, *, launched: bool = False) -> Iterator[None]:
     """What is logged within goes to the attempt's log too, and what has ended it: an error of ours
-    to the log alone, for whoever asked for the run is told by the error itself."""
-    path = records.log_path(lease.run, lease.fence)
-    handler = logging.FileHandler(home.blobs.local(path), encoding="utf-8")
+    to the log alone, for whoever asked for the run is told by the error itself.
+
+    Args:
+        launched: the launcher keeps what is written to standard error as the log.
+    """
+    with contextlib.ExitStack() as stack:
+        handler: logging.Handler = logging.StreamHandler()
+        if not launched:
+            book = stack.enter_context(Logbook(home, lease))
+            handler = logging.FileHandler(book.file, encoding="utf-8")
+        with _into(handler):
+            runs.note(home, lease, log=records.log_path(lease.run, lease.fence))
+            yield
+
+
+@contextmanager
+def _into(handler: logging.Handler) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("toploss")
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     try:
-        runs.note(home, lease, log=path)
         yield
     except (Fenced, Cancelled, KeyboardInterrupt):
         raise

@@ -154,7 +154,7 @@ class KubernetesLauncher:
                 self._printed[name] = printed or self._printed.get(name, "")
             lines = [f"— pod {name} —\n{text}" for name, text in self._printed.items() if text]
             lines += self._told(lease, names)
-            records.put_outside_log(self._home, lease.run, lease.fence, "\n".join(lines))
+            records.put_log(self._home, lease.run, lease.fence, "\n".join(lines))
         except ToplossError as exc:
             log.warning("run %s: what its pod has printed is not to be had: %s", lease.run, exc)
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from typing import Protocol
 
-from toploss import records
 from toploss.errors import BadSettings
 from toploss.home import Home
 from toploss.runs import Lease
 from toploss.settings import Settings
+from training.logbook import Logbook
 
 log = logging.getLogger("toploss.launcher")
 
@@ -81,22 +81,24 @@ class Launcher(Protocol):
 
 class SubprocessLauncher:
     """A training as a process of this machine, in a process group of its own, at low priority and
-    within TOPLOSS_TRAIN_MEMORY (`training.run` sees to both)."""
+    within TOPLOSS_TRAIN_MEMORY (`training.run` sees to both). What it writes to standard output and
+    error is the run's log."""
 
     outlives = False
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._process: subprocess.Popen[bytes] | None = None
+        self._logbook: Logbook | None = None
 
     def launch(self, lease: Lease) -> None:
         self._process = None
-        path = self._home.blobs.local(records.log_path(lease.run, lease.fence))
         command = [sys.executable, "-m", *module(self._home.settings, lease)]
         command += ["--parent", str(os.getpid())]
         # Waiting threads must not spin: they would take the cores from a service beside us.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        with path.open("ab") as output:
+        self._logbook = Logbook(self._home, lease).open()
+        with self._logbook.file.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -115,6 +117,7 @@ class SubprocessLauncher:
         code = self._process.poll()
         if code is not None:
             self._signal(signal.SIGKILL)  # what it may have left of its group
+            self._close_logbook()
         return code
 
     def reason(self) -> str:
@@ -130,6 +133,12 @@ class SubprocessLauncher:
             self._signal(signal.SIGKILL)
             self._process.wait()
         self._signal(signal.SIGKILL)
+        self._close_logbook()
+
+    def _close_logbook(self) -> None:
+        if self._logbook is not None:
+            self._logbook.close()
+            self._logbook = None
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

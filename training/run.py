@@ -65,18 +65,27 @@ class Result:
 
 
 def execute(
-    home: Home, lease: Lease, *, watch: Callable[[str, float], None] = lambda *_: None
+    home: Home,
+    lease: Lease,
+    *,
+    watch: Callable[[str, float], None] = lambda *_: None,
+    launched: bool = False,
 ) -> Result:
     """Do the run that this lease is for, to its end: a version and a verdict.
 
     Args:
         watch: hears the stage and how much of it is done, 0 to 1.
+        launched: the log goes to standard error, and whoever launched us keeps it.
 
     Raises:
         ToplossError: the run has ended as failed or cancelled, with the reason; nothing of it is
             visible. Fenced: another attempt owns it, and nothing was written.
     """
-    with ending.written(home, lease), ending.logged(home, lease), Pulse(home, lease) as pulse:
+    with (
+        ending.written(home, lease),
+        ending.logged(home, lease, launched=launched),
+        Pulse(home, lease) as pulse,
+    ):
         try:
             return _story(home, lease, Diary(home, lease, pulse, watch))
         except Diverged as exc:
@@ -271,7 +280,7 @@ def main() -> int:
         memory.limit(home.settings.train_memory)
         memory.keep_freed()
         if ranks.first_here():
-            execute(home, Lease(run=args.run, fence=args.fence))
+            execute(home, Lease(run=args.run, fence=args.fence), launched=True)
         else:
             from training import fitting  # late: it imports us
 

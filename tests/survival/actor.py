@@ -22,8 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from toploss import artifact, models, records, runs
-from toploss.blobs import Blobs
+from toploss import artifact, models, runs
 from toploss.database import one_at_a_time
 from toploss.errors import BadData, Cancelled, ToplossError
 from toploss.home import Home
@@ -32,8 +31,10 @@ from toploss.processes import die_with_parent, follow_parent, identity
 from toploss.runs import Lease, RunState
 from toploss.schema import versions
 from toploss.states import BAD_DATA
+from toploss.stores import PART, Folder
 from training import dispatcher, ending, patience
 from training.launchers import SubprocessLauncher
+from training.logbook import Logbook
 from training.pulse import Pulse
 
 REAL = time.time
@@ -56,20 +57,19 @@ class Stage:
 
     def fills(self) -> None:
         """While there is a file `full`, the storage has no room: half of a file is written."""
-        put = Blobs._place
+        write = Folder.write
 
-        def place(blobs: Blobs, path: str, write: Any) -> None:
-            def half(temporary: str) -> None:
-                if (self.folder / "full").exists():
-                    Path(temporary).write_bytes(b"half")
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
-                write(temporary)
-
-            put(blobs, path, half)
+        def place(folder: Folder, path: str, content: bytes | Path) -> None:
+            if (self.folder / "full").exists():
+                half = Path(folder.root) / f"{path}.half{PART}"
+                half.parent.mkdir(parents=True, exist_ok=True)
+                half.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(half))
+            write(folder, path, content)
             if path.startswith("versions/"):
                 self.reach("half-published")
 
-        Blobs._place = place
+        Folder.write = place
 
 
 def train(home: Home, lease: Lease, stage: Stage) -> None:
@@ -168,7 +168,7 @@ class Launcher(SubprocessLauncher):
     def launch(self, lease: Lease) -> None:
         self._stage.attempt = lease.fence
         self._stage.reach("claimed")
-        self._home.blobs.local(records.log_path(lease.run, lease.fence))
+        Logbook(self._home, lease).open()
         parent = os.getpid()
         self._process = Forked(lambda: trainer(lease, parent))
         self._stage.reach("launched")

@@ -282,7 +282,7 @@ def test_half_an_image_that_a_kill_left_goes_after_an_hour(
     captures.tidy(home)  # there is no such folder yet
     capture_id = kept(home, 1)
     half = f"{captures.path(capture_id)}.{new_id()}.part"
-    home.blobs.local(half).write_bytes(b"half")
+    (home.blobs.folder / half).write_bytes(b"half")
 
     captures.tidy(home)
     assert home.blobs.exists(half)
@@ -290,7 +290,7 @@ def test_half_an_image_that_a_kill_left_goes_after_an_hour(
     captures.tidy(home)
     assert not home.blobs.exists(half)
     assert home.blobs.exists(captures.path(capture_id))
-    home.blobs.local(half).write_bytes(b"half")
+    (home.blobs.folder / half).write_bytes(b"half")
     monkeypatch.undo()
     captures.tidy(home, older_s=0.0)
     assert not home.blobs.exists(half)
