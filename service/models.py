@@ -27,12 +27,19 @@ class Move(BaseModel):
     reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
 
 
-class Turn(Move):
+class Seen(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     # The generation of production that the caller saw: if it is another one by now, a 409.
     generation: int | None = Field(default=None, ge=0, lt=2**31)
 
 
-class Return(Turn):
+class Promotion(Seen):
+    reason: str | None = Field(default=None, min_length=1, max_length=500)
+
+
+class Return(Seen):
+    reason: str = Field(default="asked for over HTTP", min_length=1, max_length=500)
     # A version that served further back; else the one before.
     to: str | None = Field(default=None, min_length=1, max_length=26)
 
@@ -90,9 +97,11 @@ def promote(
     home: OurHome,
     actor: Actor,
     version: VersionName,
-    body: Turn | None = None,
+    body: Promotion | None = None,
 ) -> dict[str, Any]:
-    asked = body or Turn()
+    """One that the gate did not agree to takes a reason (409 without), and is recorded as an
+    override."""
+    asked = body or Promotion()
     return _told(
         models.promote(home, version, reason=asked.reason, actor=actor, expected=asked.generation)
     )
@@ -144,6 +153,7 @@ def _told(alias: Alias) -> dict[str, Any]:
     return {
         "version": alias.version,
         "generation": alias.generation,
+        "kind": alias.kind,
         "reason": alias.reason,
         "at": times.iso(alias.at),
     }

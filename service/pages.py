@@ -47,6 +47,7 @@ PageNumber = Annotated[int, Query(alias="page", ge=1, le=10_000)]
 
 templates = Jinja2Templates(WEB)
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
+templates.env.globals["objection"] = models.objection
 templates.env.filters |= {"iso": times.iso, "minute": times.minute, "span": times.span}
 
 

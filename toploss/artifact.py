@@ -52,17 +52,18 @@ class Loaded:
         return float(self.manifest["parity"]["tolerance"])
 
 
+def unsealed(folder: Path, manifest: dict[str, Any]) -> Loaded:
+    """A version that is not published yet, as an engine takes it."""
+    return Loaded(folder=folder, manifest={**manifest, "files": _files(folder)})
+
+
 def seal(folder: Path, manifest: dict[str, Any]) -> str:
     """Write the manifest over the files in a folder; returns its SHA-256.
 
     Args:
         manifest: everything but `format` and `files`, which are made here.
     """
-    files = {
-        path.name: asdict(_described(path))
-        for path in sorted(folder.iterdir())
-        if path.name not in (MANIFEST, REPORT)
-    }
+    files = _files(folder)
     content = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=1).encode()
     (folder / MANIFEST).write_bytes(content)
     return sha256(content)
@@ -146,6 +147,14 @@ def without_picture(report: str, sample: str) -> str:
 class _File:
     sha256: str
     size: int  # bytes
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.name: asdict(_described(path))
+        for path in sorted(folder.iterdir())
+        if path.name not in (MANIFEST, REPORT)
+    }
 
 
 def _described(path: Path) -> _File:

@@ -38,7 +38,7 @@ class Alias:
 
     version: str
     generation: int  # grows at every move
-    kind: str  # of the move to it: promote, rollback
+    kind: str  # of the move to it: promote, rollback; override: against the gate
     sealed: str  # SHA-256 of the version's manifest: another one when a sample in it was erased
     below: int | None  # the generation that a roll-back returns to
     reason: str
@@ -51,7 +51,7 @@ class Move:
 
     generation: int
     version: str
-    kind: str  # promote, rollback
+    kind: str  # promote, rollback; override: a promotion that the gate had not agreed to
     reason: str
     actor: str
     at: float
@@ -134,34 +134,73 @@ def earlier(connection: Connection, alias: Alias | None) -> Iterator[Row[Any]]:
 
 
 def promote(
-    home: Home, name: str, *, reason: str, actor: str, expected: int | None = None
+    home: Home, name: str, *, reason: str | None, actor: str, expected: int | None = None
 ) -> Alias:
-    """Point production at a version; promoting the one that stands changes nothing.
+    """Point production at a version; promoting the one that stands changes nothing. One that the
+    gate did not agree to takes a reason, and is recorded as an override.
 
     Args:
+        reason: None: none was given.
         expected: the generation that the caller saw (0: none), if that matters.
 
     Raises:
         NotFound: no such version. Pruned: its files are gone.
         Stale: production has moved since `expected`.
+        Refused: the gate did not agree, and there is no reason to do it all the same.
     """
+    reason = (reason or "").strip()
     with home.db.write() as connection:
         one_at_a_time(connection, ALIAS)
-        version = whole(connection, name)
-        return move(connection, version.name, reason=reason, actor=actor, expected=expected)
+        version, now = whole(connection, name), standing(connection)
+        serves = now is not None and now.version == version.name
+        if (against := objection(version)) is None or serves:
+            kind = "promote"
+        elif reason:
+            kind = "override"
+        else:
+            raise Refused(
+                f"{against}; to promote it all the same takes a reason, which is recorded: "
+                f'`toploss models promote {version.name} --reason TEXT`, or {{"reason": "…"}} in '
+                "the request"
+            )
+        return move(
+            connection,
+            version.name,
+            reason=reason or "by hand",
+            actor=actor,
+            expected=expected,
+            kind=kind,
+        )
+
+
+def objection(version: Version) -> str | None:
+    """Why the gate did not agree to a version's promotion; None: it did, or never judged it."""
+    gate = version.manifest.get("gate")
+    # Versions from before 0.2.0 do not say whether they passed.
+    if not gate or gate.get("passed", gate["verdict"] == "promote"):
+        return None
+    said = "could not tell about" if gate["verdict"] == "cannot_tell" else "refused"
+    return f"the gate {said} version {version.name}: {gate['reason']}"
 
 
 def move(
-    connection: Connection, name: str, *, reason: str, actor: str, expected: int | None = None
+    connection: Connection,
+    name: str,
+    *,
+    reason: str,
+    actor: str,
+    expected: int | None = None,
+    kind: str = "promote",
 ) -> Alias:
-    """As `promote`, within the caller's transaction, of a version that is whole."""
+    """As `promote`, within the caller's transaction, whatever the gate said; of a version that is
+    whole."""
     one_at_a_time(connection, ALIAS)
     now = standing(connection)
     generation = now.generation if now else 0
     _refuse_stale(now, expected)
     if now is not None and now.version == name:
         return now
-    _move(connection, generation + 1, name, "promote", generation or None, reason, actor)
+    _move(connection, generation + 1, name, kind, generation or None, reason, actor)
     moved = standing(connection)
     assert moved is not None
     return moved

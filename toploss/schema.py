@@ -279,7 +279,7 @@ alias_moves = Table(
     metadata,
     Column("generation", Integer, primary_key=True),
     Column("version", String(26), ForeignKey("versions.name"), nullable=False),
-    Column("kind", String(16), nullable=False),  # promote, rollback
+    Column("kind", String(16), nullable=False),  # promote, rollback, override
     Column("below", Integer),  # the generation that a roll-back would return to
     Column("reason", Text, nullable=False),
     Column("actor", String(100), nullable=False),

@@ -275,9 +275,36 @@ class Settings(BaseSettings):
         float,
         Field(ge=0, le=1, description="accuracy that a candidate may lose and still be promoted"),
     ] = 0.02
+    gate_class_margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="recall that one class may lose: beyond doubt more, on evidence corrected "
+            "for the number of classes, and the candidate is rejected",
+        ),
+    ] = 0.10
+    gate_new_recall: Annotated[
+        float,
+        Field(ge=0, le=1, description="recall that is asked of a class that production lacks"),
+    ] = 0.5
+    gate_new_count: Annotated[
+        int, Field(ge=0, description="holdout samples that it takes to judge such a class")
+    ] = 8
+    gate_slowdown: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=1000,
+            description="times as slow as production, measured, that a candidate may be",
+        ),
+    ] = 1.5
     gate_cannot_tell: Annotated[
         Literal["better", "hold", "promote"],
-        Field(description="what to do with a candidate that the holdout cannot judge"),
+        Field(
+            description="what to do with a candidate that the holdout cannot judge: promote it if "
+            "it got as many right as production at least, or never, or always"
+        ),
     ] = "better"
     # A promotion under watch, and what is kept
     watch_s: Annotated[

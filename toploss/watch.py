@@ -96,7 +96,7 @@ def look(home: Home) -> Watched | None:
     """Production under watch; None: it is not, or not any more. A roll-back is not watched."""
     with home.db.read() as connection:
         alias = models.standing(connection)
-        if alias is None or alias.kind != "promote":
+        if alias is None or alias.kind == "rollback":
             return None
         now, until = servers.clock(connection), alias.at + home.settings.watch_s
         if now >= until:

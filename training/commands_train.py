@@ -215,7 +215,7 @@ def answered(result: Any) -> Answer:
         return Answer(vars(result), _told(result))
     complaint = (
         f"version {result.version} was {result.gate['outcome']}; "
-        f"`toploss models promote {result.version}` promotes it all the same"
+        f"`toploss models promote {result.version} --reason TEXT` promotes it all the same"
     )
     return Answer(vars(result), _told(result), REFUSED, complaint)
 

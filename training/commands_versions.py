@@ -37,6 +37,7 @@ def list_() -> Answer:
         accuracy = version.manifest["metrics"]["test"]["accuracy"]
         arch, gate = version.manifest["architecture"], version.manifest["gate"]["verdict"]
         mark = f"production, generation {alias.generation}" if serves and alias else ""
+        mark += ", an override of the gate" if serves and alias and alias.kind == "override" else ""
         mark = "shadow: scores beside production" if shadows else mark
         mark = f"pruned {when(version.pruned_at)}" if version.pruned_at else mark
         rows.append([version.name, when(version.created_at), arch, accuracy, gate, mark])
@@ -69,13 +70,37 @@ def show(version: VersionName) -> Answer:
 @command(models, "promote")
 def promote(
     version: VersionName,
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "by hand",
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why, for the record; required for one that the gate did not agree to."),
+    ] = None,
 ) -> Answer:
-    """Point production at a version; servers follow by themselves."""
+    """Point production at a version; servers follow by themselves.
+
+    One that the gate refused, or could not tell about and held, takes a reason (exit code 3
+    without) and is recorded as an override.
+    """
     from toploss import models as stored
     from toploss.home import Home
 
     return _moved(stored.promote(Home.open(), version, reason=reason, actor="local"))
+
+
+@command(models, "moves")
+def moves(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 20,
+) -> Answer:
+    """Where production stood, the latest first: who moved it, why, and whether against the gate."""
+    from toploss import models as stored
+    from toploss.home import Home
+
+    found = stored.moves(Home.open(), limit=limit)
+    rows = [
+        [move.generation, move.version, when(move.at), move.kind, move.actor, move.reason]
+        for move in found
+    ]
+    head = ["generation", "version", "at", "kind", "by", "why"]
+    return Answer({"moves": [asdict(move) for move in found]}, table(head, rows))
 
 
 @command(models, "rollback")
@@ -263,8 +288,9 @@ def _predicted(home: Any, loaded: Any, made: Any, reader: Any, file: Path) -> di
 
 
 def _moved(alias: Any) -> Answer:
-    data = {"version": alias.version, "generation": alias.generation}
-    return Answer(data, f"production is {alias.version}, generation {alias.generation}")
+    data = {"version": alias.version, "generation": alias.generation, "kind": alias.kind}
+    text = f"production is {alias.version}, generation {alias.generation}"
+    return Answer(data, text + (", an override of the gate" if alias.kind == "override" else ""))
 
 
 def _card(version: Any) -> dict[str, Any]:

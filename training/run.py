@@ -141,7 +141,13 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         draft |= found.told()
         draft["parity"], engine = _export(folder, draft, learned, found, snapshot, pictures)
         diary.enter("gate")
-        judged = trial.judge(home, draft["version"], engine, snapshot, pictures)
+        candidate = trial.Candidate(
+            name=draft["version"],
+            loaded=artifact.unsealed(folder, draft),
+            engine=engine,
+            snapshot=snapshot,
+        )
+        judged = trial.judge(home, candidate, pictures)
         log.info("gate: %s: %s", judged.judgement.verdict, judged.judgement.reason)
         draft["gate"] = judged.judgement.as_json()
         diary.enter("publish")

@@ -71,9 +71,7 @@ def settle(
         drafts.publish(connection, version)
         trials.keep(connection, judged.trial)
         snapshots.settle(connection, unsettled)
-        verdict = _verdict(
-            home, connection, lease, version, judged, asked.promote, manifest["metrics"]
-        )
+        verdict = _verdict(connection, lease, version, judged, asked.promote, manifest["metrics"])
         runs.finish(
             connection,
             lease,
@@ -105,7 +103,6 @@ def began_with(home: Home, settings: dict[str, Any]) -> int:
 
 
 def _verdict(
-    home: Home,
     connection: Connection,
     lease: Lease,
     version: str,
@@ -116,7 +113,7 @@ def _verdict(
     """The judgement, and what followed from it: the alias is moved, or why not."""
     judgement = judged.judgement
     verdict = judgement.as_json() | {"wanted": wanted, "promoted": False, "generation": None}
-    if not gate.promotes(judgement, home.settings.gate_cannot_tell):
+    if not judgement.passed:
         told = {
             "run": lease.run,
             "version": version,
@@ -124,7 +121,7 @@ def _verdict(
             "metrics": metrics,
         }
         outbox.put(connection, outbox.Type.REFUSED, told)
-        return verdict | {"outcome": "not promoted: the gate said no"}
+        return verdict | {"outcome": f"not promoted: {gate.SAID[judgement.verdict]}"}
     if not wanted:
         return verdict | {"outcome": "not promoted: not asked to"}
     try:

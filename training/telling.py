@@ -5,6 +5,7 @@ from typing import Any
 from toploss.states import WORDS, Cause
 from training.edge import table, when
 
+LOST = 3  # classes
 COURSE = ("stage", "epoch", "train_loss", "valid_loss", "accuracy")
 
 
@@ -47,6 +48,7 @@ def outcome(found: dict[str, Any]) -> list[str]:
         *([] if sound else ["found    nothing beyond its threshold"]),
         *([f"         cannot tell: {', '.join(open_)}"] if open_ else []),
         *([f"gate     {gate['verdict']}: {gate['reason']}"] if gate else []),
+        *(_evidence(gate) if gate and gate.get("lower") is not None else []),
         *([f"         {gate['outcome']}"] if gate and "outcome" in gate else []),
     ]
 
@@ -55,6 +57,19 @@ def _whom(trigger: dict[str, Any]) -> str:
     """ann (http); local (command); policy."""
     kind, actor = trigger["kind"], trigger["actor"]
     return str(actor) if kind == actor else f"{actor} ({kind})"
+
+
+def _evidence(gate: dict[str, Any]) -> list[str]:
+    """What the verdict's words leave out."""
+    lost = [
+        f"{one['label']} {one['production']:.3f} to {one['candidate']:.3f} of {one['samples']}"
+        for one in gate["classes"][:LOST]
+    ]
+    return [
+        f"         right alone: the candidate on {gate['gained']}, production on {gate['lost']} "
+        f"(McNemar's exact p {gate['mcnemar']:.2g})",
+        *([f"         lost most: {'; '.join(lost)}"] if lost else []),
+    ]
 
 
 def _state(found: dict[str, Any]) -> str:

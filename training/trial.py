@@ -1,7 +1,9 @@
 """A candidate before the gate: on the frozen holdout, beside the version that serves."""
 
+import logging
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,21 @@ import numpy.typing as npt
 from sqlalchemy import select
 
 from toploss import artifact, models, snapshots
+from toploss.artifact import Loaded
 from toploss.engine import Engine, OnnxEngine
+from toploss.errors import Broken, NotFound
 from toploss.home import Home
-from toploss.schema import versions
+from toploss.models import Version
+from toploss.quarantine import TAKES_PART
+from toploss.schema import classes, samples, versions
 from toploss.snapshots import Row, Snapshot
+from toploss.space import Space
 from toploss.trials import Trial
-from training import evaluation, gate
+from training import evaluation, gate, servability
 from training.data import Pictures
-from training.gate import Judgement
+from training.gate import Judgement, Rules, Sheet
+
+log = logging.getLogger("toploss.run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,49 +37,176 @@ class Judged:
     trial: Trial  # what either called the samples of the holdout
 
 
-def judge(
-    home: Home, name: str, candidate: Engine, snapshot: Snapshot, pictures: Pictures
-) -> Judged:
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A version that is not published yet."""
+
+    name: str
+    loaded: Loaded  # its folder, and as much of its manifest as there is
+    engine: Engine  # ONNX Runtime, which knows every architecture
+    snapshot: Snapshot  # that it learned from
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Holdout:
+    """The frozen holdout under today's labels."""
+
+    rows: list[Row]
+    truth: npt.NDArray[np.intp]  # class ids
+    names: dict[int, str]  # of the classes, by id
+
+    @property
+    def ids(self) -> list[str]:
+        return [row.id for row in self.rows]
+
+
+def judge(home: Home, candidate: Candidate, pictures: Pictures) -> Judged:
     """Candidate against production on the frozen holdout under today's labels, each by ONNX
-    Runtime, which knows every architecture.
-
-    Args:
-        name: the candidate's, as a version.
-    """
+    Runtime; and whether the candidate can be served here."""
     alias = models.production(home)
-    rows = snapshot.of_split("test")
-    truth = snapshots.places(rows, snapshot.labels)
-    ours = _called(candidate, pictures, rows)
-    ids = [row.id for row in rows]
-    called = {name: [snapshot.class_ids[place] for place in ours.tolist()]}
+    holdout = _today(home)
+    learned = _learned(home, holdout, [candidate.snapshot])
+    outputs = _outputs(home, candidate.snapshot.class_ids)
+    said = outputs[_highest(candidate.engine, pictures, holdout.rows)]
+    called = {candidate.name: said.tolist()}
     if alias is None:
-        found = gate.first(ours == truth, truth)
-        return Judged(judgement=found, generation=0, trial=Trial(ids=ids, called=called))
-    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
+        judgement = _first(home, candidate, holdout, said, learned)
+    else:
         version = models.get(home, alias.version)
-        loaded = artifact.fetch(home, version, Path(scratch))
-        production = OnnxEngine(loaded, threads=home.settings.thread_count)
-        theirs = _called(production, Pictures(home, loaded.preprocessing), rows)
-    outputs = _outputs(home, alias.version)
-    called[alias.version] = [outputs[place] for place in theirs.tolist()]
-    right = np.array([snapshot.class_ids[place] for place in truth], np.intp)
-    shared = np.isin(right, outputs)
-    hits = {version: (np.array(each, np.intp) == right)[shared] for version, each in called.items()}
-    against, margin = alias.version, home.settings.gate_margin
-    found = gate.compare(hits[name], hits[against], margin=margin, against=against)
-    trial = Trial(ids=ids, called=called)
-    return Judged(judgement=found, generation=alias.generation, trial=trial)
+        with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
+            loaded = artifact.fetch(home, version, Path(scratch))
+            production = OnnxEngine(loaded, threads=home.settings.thread_count)
+            shown = Pictures(home, loaded.preprocessing)
+            before = _outputs(home, _class_ids(home, version.name))
+            theirs = before[_highest(production, shown, holdout.rows)]
+            servable = servability.look(home.settings, candidate.loaded, loaded)
+        called[version.name] = theirs.tolist()
+        learned |= _learned(home, holdout, _snapshot_of(home, version))
+        judgement = gate.compare(
+            _sheet(holdout, outputs, before, said, theirs, learned),
+            Rules.of(home.settings),
+            against=version.name,
+            servable=servable,
+        )
+    passed = gate.promotes(judgement, home.settings.gate_cannot_tell)
+    return Judged(
+        judgement=replace(judgement, passed=passed),
+        generation=alias.generation if alias else 0,
+        trial=Trial(ids=holdout.ids, called=called),
+    )
 
 
-def _outputs(home: Home, version: str) -> list[int]:
-    """The classes of a version's outputs, by their ids."""
+def _first(
+    home: Home,
+    candidate: Candidate,
+    holdout: _Holdout,
+    said: npt.NDArray[np.intp],
+    learned: npt.NDArray[np.bool_],
+) -> Judgement:
+    servable = servability.look(home.settings, candidate.loaded, None)
+    _, truth = np.unique(holdout.truth[~learned], return_inverse=True)
+    hits = (said == holdout.truth)[~learned]
+    return gate.first(hits, truth, servable=servable, learned=int(learned.sum()))
+
+
+def _sheet(
+    holdout: _Holdout,
+    outputs: npt.NDArray[np.intp],
+    before: npt.NDArray[np.intp],
+    said: npt.NDArray[np.intp],
+    theirs: npt.NDArray[np.intp],
+    learned: npt.NDArray[np.bool_],
+) -> Sheet:
+    """
+    Args:
+        outputs, before: the classes that candidate and production know, by id.
+        said, theirs: what they called each sample.
+    """
+    known = np.unique(outputs)
+    unknown = ~np.isin(holdout.truth, known) & ~learned
+    kept = ~learned & ~unknown
+    right = holdout.truth[kept]
+    _, groups = np.unique([row.group for row in holdout.rows], return_inverse=True)
+
+    def named(ids: npt.NDArray[np.intp]) -> tuple[str, ...]:
+        return tuple(holdout.names[number] for number in ids.tolist())
+
+    return Sheet(
+        truth=np.searchsorted(known, right),
+        groups=groups[kept],
+        candidate=said[kept] == right,
+        production=theirs[kept] == right,
+        labels=named(known),
+        new=named(np.setdiff1d(known, before)),
+        removed=named(np.setdiff1d(before, known)),
+        learned=int(learned.sum()),
+        unknown=int(unknown.sum()),
+    )
+
+
+def _today(home: Home) -> _Holdout:
+    """What takes part in it now: labels were corrected and samples came while the run trained."""
+    row = samples.c
+    query = select(row.id, row.class_id, row.group_id).where(TAKES_PART, row.split == "test")
+    with home.db.read() as connection:
+        names = {found.id: found.name for found in connection.execute(select(classes))}
+        found = connection.execute(query.order_by(row.id)).all()
+    return _Holdout(
+        rows=[
+            Row(id=one.id, label=names[one.class_id], split="test", group=one.group_id)
+            for one in found
+        ],
+        truth=np.array([one.class_id for one in found], np.intp),
+        names=names,
+    )
+
+
+def _learned(
+    home: Home, holdout: _Holdout, learned_from: Sequence[Snapshot]
+) -> npt.NDArray[np.bool_]:
+    """Which samples of the holdout, or near-duplicates of them, a snapshot's version was trained on
+    or chosen by, (n,). No split ever changes, so that none should be, but for near-duplicates that
+    came to stand on both sides since, whose training one is quarantined."""
+    query = select(samples.c.id, samples.c.quarantined_by)
+    with home.db.read() as connection:
+        aside = connection.execute(query.where(samples.c.quarantined_by.is_not(None)))
+        because: dict[str, str] = {one.id: one.quarantined_by for one in aside}
+    ours = {row.id for row in holdout.rows} | {row.group for row in holdout.rows}
+    seen: set[str] = set()
+    for snapshot in learned_from:
+        for row in snapshot.rows:
+            if row.split != "test":
+                seen |= ours & {row.id, row.group, because.get(row.id, row.id)}
+    return np.array([row.id in seen or row.group in seen for row in holdout.rows], bool)
+
+
+def _snapshot_of(home: Home, version: Version) -> list[Snapshot]:
+    """None where it is gone: the gate goes by the splits alone then."""
+    fingerprint = version.manifest.get("snapshot", {}).get("fingerprint", "")
+    try:
+        return [snapshots.load(home, fingerprint)]
+    except (NotFound, Broken) as exc:
+        log.warning("what version %s learned from was not looked at: %s", version.name, exc)
+        return []
+
+
+def _class_ids(home: Home, version: str) -> list[int]:
     with home.db.read() as connection:
         query = select(versions.c.class_ids).where(versions.c.name == version)
         return list(connection.execute(query).scalar_one())
 
 
-def _called(engine: Engine, pictures: Pictures, rows: list[Row]) -> npt.NDArray[np.intp]:
+def _outputs(home: Home, class_ids: Sequence[int]) -> npt.NDArray[np.intp]:
+    """The class of today that each output means: a merged one is another."""
+    with home.db.read() as connection:
+        space = Space.of_outputs(connection, class_ids)
+    return np.array(space.class_ids, np.intp)[space.columns]
+
+
+def _highest(engine: Engine, pictures: Pictures, rows: list[Row]) -> npt.NDArray[np.intp]:
     """The output that is highest for each, (n,)."""
+    if not rows:
+        return np.zeros(0, np.intp)
     found = evaluation.predicted(engine.probabilities, pictures, rows)
     highest: npt.NDArray[np.intp] = found.argmax(axis=1)
     return highest

@@ -41,6 +41,25 @@ def test_promote_and_roll_back(house: House) -> None:
     assert house.client.get("/v1/dataset").json()["retraining"]["paused"]
 
 
+def test_to_override_the_gate_takes_a_reason(house: House) -> None:
+    gate = {"verdict": "reject", "reason": "accuracy <0.5>", "passed": False}
+    version = house.publish(more=lambda _: {"gate": gate})
+    path = f"/v1/models/{version}/promote"
+    for body in (None, {}, {"reason": None}, {"reason": "  "}):
+        detail = is_problem(house.client.post(path, json=body), 409)
+        assert "the gate refused version" in detail
+        assert '{"reason": "…"}' in detail
+    page = house.client.get(f"/models/{version}", headers={"accept": "text/html"}).text
+    assert 'data-verb="Override the gate"' in page
+    assert "accuracy &lt;0.5&gt;" in page
+    moved = house.client.post(path, json={"reason": "it is small"})
+    assert moved.status_code == 200, moved.text
+    assert (moved.json()["kind"], moved.json()["reason"]) == ("override", "it is small")
+    assert house.client.get("/v1/models").json()["production"]["kind"] == "override"
+    page = house.client.get("/models", headers={"accept": "text/html"}).text
+    assert "against the gate: it is small" in page
+
+
 def test_moves_that_cannot_be(house: House) -> None:
     is_problem(house.client.post("/v1/models/nobody/promote"), 404)
     is_problem(house.client.post("/v1/models/rollback"), 409)

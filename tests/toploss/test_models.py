@@ -136,5 +136,31 @@ def test_moves_at_once_never_share_a_generation(home, versions):
         assert version_at[generation - 1] != version if generation > 1 else below is None
 
 
+@pytest.mark.parametrize(
+    ("gate", "kind"),
+    [
+        ({}, "promote"),
+        ({"verdict": "promote", "reason": "better"}, "promote"),  # from before it said `passed`
+        ({"verdict": "reject", "reason": "worse"}, "override"),
+        ({"verdict": "cannot_tell", "reason": "few", "passed": True}, "promote"),
+        ({"verdict": "cannot_tell", "reason": "few", "passed": False}, "override"),
+    ],
+)
+def test_against_the_gate_only_with_a_reason(any_home, gate, kind):
+    classes.add(any_home, "cat", actor="ann")
+    name = given.version(any_home, "cat", gate=gate)
+
+    for nothing in (None, "", "  "):
+        if kind == "override":
+            with pytest.raises(Refused, match=f"version {name}.*to promote it all the same"):
+                models.promote(any_home, name, reason=nothing, actor="ann")
+    alias = models.promote(any_home, name, reason="asked for", actor="ann")
+
+    (move,) = models.moves(any_home, limit=5)
+    assert (alias.kind, move.kind, move.reason, move.actor) == (kind, kind, "asked for", "ann")
+    # What stands is not moved, and takes no reason.
+    assert models.promote(any_home, name, reason=None, actor="ann") == alias
+
+
 def test_versions_are_listed_newest_first(home, versions):
     assert [entry.name for entry in models.listed(home)] == sorted(versions, reverse=True)

@@ -236,6 +236,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         models list
         models show {version}
         models promote {version}
+        models moves
         models agreement {version}
         models pull production
         models prune --dry-run

@@ -35,7 +35,7 @@ def test_a_candidate_that_the_gate_refuses_is_3(
 
     assert (told["gate"]["verdict"], told["gate"]["promoted"]) == ("reject", False)
     assert {"run", "version", "fingerprint", "metrics", "history", "gate"} <= told.keys()
-    assert f"`toploss models promote {told['version']}`" in complaint(result, 3)
+    assert f"`toploss models promote {told['version']} --reason" in complaint(result, 3)
     alias = models.production(home)
     assert alias is not None
     assert (alias.version, alias.generation) == (learned[1].version, 1)
@@ -57,16 +57,38 @@ def test_predict_goes_on_after_a_bad_file(
         assert all(word in entry["error"] for word in words)
 
 
+def test_to_override_the_gate_takes_a_reason_and_is_told(
+    toploss: Toploss, refused_home: tuple[Home, dict[str, Any]]
+) -> None:
+    home, version = refused_home[0], refused_home[1]["version"]
+
+    line = complaint(toploss("models", "promote", version, home=home), 3)
+    assert "the gate refused version" in line
+    assert f"`toploss models promote {version} --reason TEXT`" in line
+    assert complaint(toploss("models", "promote", version, "--reason", " ", home=home), 3) == line
+    told = toploss("models", "promote", version, "--reason", "it is small", home=home).stdout
+
+    assert "generation 2, an override of the gate" in told
+    assert "an override of the gate" in toploss("models", "list", home=home).stdout
+    (latest, first) = answer(toploss("models", "moves", "--json", home=home))["moves"]
+    assert (latest["kind"], latest["reason"], latest["actor"]) == (
+        "override",
+        "it is small",
+        "local",
+    )
+    assert first["kind"] == "promote"
+
+
 def test_rollback_answers_in_json(
     toploss: Toploss, refused_home: tuple[Home, dict[str, Any]]
 ) -> None:
     home, second = refused_home[0], refused_home[1]["version"]
     first = models.get(home, "production").name
-    answer(toploss("models", "promote", second, "--json", home=home))
+    answer(toploss("models", "promote", second, "--reason", "to see", "--json", home=home))
 
     told = answer(toploss("models", "rollback", "--json", home=home))
 
-    assert told == {"version": first, "generation": 3}
+    assert told == {"version": first, "generation": 3, "kind": "rollback"}
     assert "paused" in toploss("retraining", "status", home=home).stdout
 
 

@@ -142,7 +142,8 @@ def test_a_candidate_is_tried_beside_production_on_the_same_samples(
     snapshot = snapshots.freeze(home)
     engine = OnnxEngine(loaded, threads=1)
 
-    judged = trial.judge(home, "itself", engine, snapshot, Pictures(home, loaded.preprocessing))
+    itself = trial.Candidate(name="itself", loaded=loaded, engine=engine, snapshot=snapshot)
+    judged = trial.judge(home, itself, Pictures(home, loaded.preprocessing))
 
     itself, production = judged.trial.called["itself"], judged.trial.called[learned[1].version]
     assert itself == production
