@@ -64,7 +64,7 @@ def grown(home: Home, number: int) -> dict[str, Any]:
     imports, scored = [], []
     for start in range(0, number, STEP):
         imports.append(_rate(IMPORTED, lambda: _taken_in(home, chance)))
-        _fill(home, chance, min(start + STEP, number))
+        grow(home, chance, min(start + STEP, number))
         began = time.monotonic()
         done = score(home, version, chance)
         scored.append(done / (time.monotonic() - began))
@@ -219,7 +219,7 @@ def _taken_in(home: Home, chance: np.random.Generator) -> None:
             samples.record(connection, home, kept, label, actor="bench", known=known)
 
 
-def _fill(home: Home, chance: np.random.Generator, upto: int) -> None:
+def grow(home: Home, chance: np.random.Generator, upto: int) -> None:
     """More of them, many at a time."""
     with home.db.read() as connection:
         there = connection.execute(select(func.max(schema.samples.c.seq))).scalar() or 0

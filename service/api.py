@@ -10,6 +10,7 @@ from service import (
     evidence,
     explanations,
     hooks,
+    lineage,
     login,
     models,
     pages,
@@ -53,9 +54,11 @@ def build() -> FastAPI:
         hooks,
         models,
         drift,
+        lineage,
         pages,
         login,
     ):
         api.include_router(part.router)
+    api.include_router(lineage.web)
     api.mount("/web", Assets(directory=WEB), name="web")
     return api

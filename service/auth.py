@@ -41,10 +41,10 @@ PREDICT_READS = frozenset(
 REVIEW_BELOW = (
     *("/v1/samples", "/v1/top-losses", "/v1/decisions", "/v1/claims", "/v1/captures", "/v1/blind"),
 )
-PAGES = ("/review", "/data", "/models", "/runs")
+PAGES = ("/review", "/data", "/models", "/runs", "/samples")
 REVIEW_READS_BELOW = (
     *("/v1/classes", "/v1/dataset", "/v1/retrainings", "/v1/models", "/v1/progress", "/v1/drift"),
-    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", "/v1/policy", *PAGES),
+    *("/v1/disagreements", "/v1/agreement", "/v1/holdout", "/v1/policy", "/v1/versions", *PAGES),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from toploss.errors import BadInput
+from toploss.members import ID
 
 LARGEST = 2**31 - 1  # what a database's integer holds
 
@@ -16,6 +17,10 @@ Limit = Annotated[int, Query(ge=1, le=500, description="items in a page")]
 Cursor = Annotated[
     str | None, Query(max_length=500, description="`next_cursor` of the page before")
 ]
+
+
+class Hash(str):
+    """A sample's id, where a cursor has one."""
 
 
 def encode(*place: Any) -> str:
@@ -52,6 +57,8 @@ def page(
 
 
 def _sound(part: Any, kind: type) -> bool:
+    if kind is Hash:
+        return isinstance(part, str) and ID.fullmatch(part) is not None
     if kind is str:
         return isinstance(part, str) and part.isprintable()
     if isinstance(part, bool) or not isinstance(part, int | float):

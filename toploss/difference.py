@@ -1,16 +1,19 @@
 """What lies between two snapshots: samples that came, went, or changed their label."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
+from sqlalchemy import Row as Stored
 
-from toploss import snapshots
+from toploss import members, snapshots
 from toploss.errors import NotFound
 from toploss.home import Home
+from toploss.members import Row
 from toploss.schema import runs, versions
 from toploss.schema import snapshots as table
-from toploss.snapshots import Snapshot
 
 SHORTEST_PREFIX = 6  # characters of a fingerprint
 
@@ -62,50 +65,63 @@ def between(home: Home, a: str, b: str) -> Difference:
     """
     with home.db.read() as connection:
         found = [_fingerprint(connection, name) for name in (a, b)]
-    return _difference(*(snapshots.load(home, fingerprint) for fingerprint in found))
+    return _difference(home, *(snapshots.find(home, fingerprint) for fingerprint in found))
 
 
-def _difference(a: Snapshot, b: Snapshot) -> Difference:
-    before, after = ({row.id: row for row in snapshot.rows} for snapshot in (a, b))
-    both = sorted(before.keys() & after.keys())
-    was, now = (dict(zip(s.labels, s.class_ids, strict=True)) for s in (a, b))
+def _difference(home: Home, a: Stored[Any], b: Stored[Any]) -> Difference:
+    """Both are read once, side by side."""
+    was, now = ({entry["name"]: entry["id"] for entry in s.classes} for s in (a, b))
     names = {class_id: label for label, class_id in now.items()}
     renamed = {
         label: names[class_id]
         for label, class_id in was.items()
         if class_id in names and names[class_id] != label
     }
-    counts = [_counts(a, renamed), _counts(b, {})]
+    counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+    added, removed, relabelled, moved = [], [], [], []
+    for before, after in _pairs(*(members.scan(home, s.path, s.fingerprint) for s in (a, b))):
+        if before is not None:
+            counts[0][renamed.get(before.label, before.label)] += 1
+        if after is not None:
+            counts[1][after.label] += 1
+        if before is None:
+            assert after is not None
+            added.append(after.id)
+        elif after is None:
+            removed.append(before.id)
+        else:
+            if was[before.label] != now[after.label]:
+                relabelled.append(Change(id=after.id, before=before.label, after=after.label))
+            if before.split != after.split:
+                moved.append(Change(id=after.id, before=before.split, after=after.split))
     return Difference(
         a=a.fingerprint,
         b=b.fingerprint,
-        added=tuple(sorted(after.keys() - before.keys())),
-        removed=tuple(sorted(before.keys() - after.keys())),
-        relabelled=tuple(
-            Change(id=one, before=before[one].label, after=after[one].label)
-            for one in both
-            if was[before[one].label] != now[after[one].label]
-        ),
-        moved=tuple(
-            Change(id=one, before=before[one].split, after=after[one].split)
-            for one in both
-            if before[one].split != after[one].split
-        ),
+        added=tuple(added),
+        removed=tuple(removed),
+        relabelled=tuple(relabelled),
+        moved=tuple(moved),
         renamed=tuple(sorted(renamed.items())),
         classes={
-            label: (counts[0].get(label, 0), counts[1].get(label, 0))
+            label: (counts[0][label], counts[1][label])
             for label in sorted(counts[0].keys() | counts[1].keys())
         },
     )
 
 
-def _counts(snapshot: Snapshot, renamed: dict[str, str]) -> dict[str, int]:
-    """Label, as it is called in b, → samples."""
-    counts: dict[str, int] = {}
-    for row in snapshot.rows:
-        label = renamed.get(row.label, row.label)
-        counts[label] = counts.get(label, 0) + 1
-    return counts
+def _pairs(a: Iterator[Row], b: Iterator[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    """The rows of both, by their ids: of two that are the same sample, both; else one alone."""
+    before, after = next(a, None), next(b, None)
+    while before is not None or after is not None:
+        if after is None or (before is not None and before.id < after.id):
+            yield before, None
+            before = next(a, None)
+        elif before is None or after.id < before.id:
+            yield None, after
+            after = next(b, None)
+        else:
+            yield before, after
+            before, after = next(a, None), next(b, None)
 
 
 def _fingerprint(connection: Connection, name: str) -> str:

@@ -1,5 +1,6 @@
 """The complete settings of one training: what is kept with its run and its version."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -177,3 +178,16 @@ class Plan:
     @property
     def from_scratch(self) -> bool:
         return self.weights == SCRATCH
+
+
+def origins(settings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The networks of ours that a training went on from: how (`Start`, `as-it-is`, or `weights`
+    where they took the place of pretrained ones), `versions` or `runs`, and its name there.
+
+    Args:
+        settings: of `Plan.as_json`.
+    """
+    for key in ("start", "weights"):
+        kind, name = f"{settings.get(key) or ''}//".split("/")[:2]
+        if kind in ("versions", "runs"):
+            yield (settings.get("warm") or "as-it-is") if key == "start" else key, kind, name

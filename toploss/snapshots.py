@@ -3,9 +3,13 @@
 import csv
 import io
 import logging
+import tempfile
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -14,10 +18,11 @@ from sqlalchemy import Connection, bindparam, case, func, null, select
 from sqlalchemy import Row as Stored
 
 from toploss import classes as class_table
-from toploss import quarantine
-from toploss.blobs import sha256
-from toploss.errors import BadData, Broken, NotFound
+from toploss import members, quarantine
+from toploss.errors import BadData, NotFound
+from toploss.figures import chunks
 from toploss.home import Home
+from toploss.members import Row as Row
 from toploss.quarantine import TAKES_PART
 from toploss.schema import (
     CHANGED,
@@ -34,6 +39,7 @@ log = logging.getLogger("toploss.run")
 
 # A class needs as many training images to be learned at all.
 FEWEST_TRAINING = 2
+AT_ONCE = 10_000  # rows of the database in memory
 
 
 _CHANGED = (
@@ -43,14 +49,8 @@ _CHANGED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One sample of a snapshot."""
-
-    id: str
-    label: str
-    split: str
-    group: str
+# Samples by their numbers, and each one's class; 0: none.
+Unsettled = tuple["array[int]", "array[int]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +94,17 @@ def freeze(home: Home) -> Snapshot:
     _check(counts, left_out)
     for why in left_out.values():
         log.warning("left out until there are more: %s", why)
-    content = _written(rows)
     labels = tuple(sorted({row.label for row in rows}))
-    snapshot = Snapshot(
-        fingerprint=sha256(content),
-        labels=labels,
-        class_ids=tuple(ids[label] for label in labels),
-        counts=counts,
-        rows=rows,
-    )
-    _keep(home, snapshot, content)
+    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
+        file = Path(scratch) / "snapshot.csv"
+        snapshot = Snapshot(
+            fingerprint=members.write(rows, file),
+            labels=labels,
+            class_ids=tuple(ids[label] for label in labels),
+            counts=counts,
+            rows=rows,
+        )
+        _keep(home, snapshot, file)
     return snapshot
 
 
@@ -114,19 +115,19 @@ def taking_part(connection: Connection) -> tuple[Row, ...]:
         .join(classes, classes.c.id == samples.c.class_id)
         .where(TAKES_PART)
         .order_by(samples.c.id)
+        .execution_options(yield_per=AT_ONCE)
     )
-    return tuple(Row(id=a, label=b, split=c, group=d) for a, b, c, d in found)
+    # Most samples are their group, and labels are few: one string for each.
+    return tuple(
+        Row(id=a, label=intern(b), split=intern(c), group=a if d == a else d)
+        for a, b, c, d in found
+    )
 
 
 def load(home: Home, fingerprint: str) -> Snapshot:
     """Raises NotFound; Broken when its file is gone or damaged."""
-    with home.db.read() as connection:
-        row = connection.execute(
-            select(snapshots).where(snapshots.c.fingerprint == fingerprint)
-        ).first()
-    if row is None:
-        raise NotFound(f"there is no snapshot {fingerprint!r}; `toploss runs show` names a run's")
-    rows = _read(home, row)
+    row = find(home, fingerprint)
+    rows = tuple(members.scan(home, row.path, fingerprint))
     return Snapshot(
         fingerprint=fingerprint,
         labels=tuple(entry["name"] for entry in row.classes),
@@ -136,26 +137,39 @@ def load(home: Home, fingerprint: str) -> Snapshot:
     )
 
 
-def unsettled(home: Home, fingerprint: str) -> list[dict[str, Any]]:
+def find(home: Home, fingerprint: str) -> Stored[Any]:
+    """What the table has of a snapshot. Raises NotFound."""
+    with home.db.read() as connection:
+        query = select(snapshots).where(snapshots.c.fingerprint == fingerprint)
+        row = connection.execute(query).first()
+    if row is None:
+        raise NotFound(f"there is no snapshot {fingerprint!r}; `toploss runs show` names a run's")
+    return row
+
+
+def unsettled(home: Home, fingerprint: str) -> Unsettled:
     """The samples that were learned otherwise by the run on this snapshot than by the last one that
     ended with a verdict, for `settle`. It reads all of them, so it is asked before, outside of the
     transaction: nothing else changes what was learned."""
+    row = find(home, fingerprint)
+    ids = {entry["name"]: entry["id"] for entry in row.classes}
+    learned = {
+        bytes.fromhex(kept.id): ids[kept.label]
+        for kept in members.scan(home, row.path, fingerprint)
+    }
+    seqs, class_ids = array("q"), array("q")
+    query = select(samples.c.seq, samples.c.id, samples.c.settled_class_id)
     with home.db.read() as connection:
-        this = snapshots.c.fingerprint == fingerprint
-        row = connection.execute(select(snapshots).where(this)).one()
-        ids = {entry["name"]: entry["id"] for entry in row.classes}
-        learned = {kept.id: ids[kept.label] for kept in _read(home, row)}
-        settled = connection.execute(
-            select(samples.c.id, samples.c.seq, samples.c.settled_class_id)
-        )
-        return [
-            {"sample": seq, "settled": learned.get(sample)}
-            for sample, seq, before in settled
-            if learned.get(sample) != before
-        ]
+        found = connection.execute(query.execution_options(yield_per=AT_ONCE))
+        for seq, sample, before in found:
+            now = learned.get(bytes.fromhex(sample))
+            if now != before:
+                seqs.append(seq)
+                class_ids.append(now or 0)
+    return seqs, class_ids
 
 
-def settle(connection: Connection, those: Sequence[dict[str, Any]]) -> None:
+def settle(connection: Connection, those: Unsettled) -> None:
     """A run on a snapshot ended with a verdict: changes count from it onwards.
 
     What was decided after the freeze still differs from the snapshot, and so still counts.
@@ -163,16 +177,15 @@ def settle(connection: Connection, those: Sequence[dict[str, Any]]) -> None:
     Args:
         those: of `unsettled`.
     """
-    if not those:
-        return
     learned = case((TAKES_PART, samples.c.class_id), else_=null())
     settled = bindparam("settled", type_=samples.c.settled_class_id.type)
-    connection.execute(
+    update = (
         samples.update()
         .where(samples.c.seq == bindparam("sample"))
-        .values(settled_class_id=settled, changed=learned.is_distinct_from(settled)),
-        list(those),
+        .values(settled_class_id=settled, changed=learned.is_distinct_from(settled))
     )
+    for some in chunks(zip(*those, strict=True), AT_ONCE):
+        connection.execute(update, [{"sample": a, "settled": b or None} for a, b in some])
 
 
 def changed(connection: Connection) -> int:
@@ -240,26 +253,39 @@ def overview(home: Home) -> dict[str, Any]:
         }
 
 
-def export(home: Home) -> str:
-    """Every sample as CSV: id, name, label, split, state, decision, revision."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "name", "label", "split", "state", "decision", "revision"])
+def export(home: Home) -> Iterator[str]:
+    """Every sample as CSV, piece by piece: id, name, label, split, state, decision, revision."""
+    last: int | None = 0
+    yield _lines([["id", "name", "label", "split", "state", "decision", "revision"]])
+    while last is not None:
+        last, page = _exported(home, last)
+        yield _lines(page)
+
+
+def _exported(home: Home, after: int) -> tuple[int | None, list[list[Any]]]:
+    """A page of them, and where the next one begins; None: it was the last."""
+    query = select(samples).where(samples.c.seq > after).order_by(samples.c.seq).limit(AT_ONCE)
     with home.db.read() as connection:
         names = class_table.load(connection).names
-        for row in connection.execute(select(samples).order_by(samples.c.seq)):
-            label = names[row.class_id]
-            writer.writerow(
-                [
-                    row.id,
-                    row.name,
-                    label,
-                    row.split,
-                    quarantine.state(row),
-                    row.decision or "",
-                    row.revision,
-                ]
-            )
+        rows = connection.execute(query).all()
+    told = [
+        [
+            row.id,
+            row.name,
+            names[row.class_id],
+            row.split,
+            quarantine.state(row),
+            row.decision or "",
+            row.revision,
+        ]
+        for row in rows
+    ]
+    return (rows[-1].seq if rows else None), told
+
+
+def _lines(rows: Sequence[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
 
 
@@ -322,24 +348,9 @@ def _counted(rows: tuple[Row, ...]) -> dict[str, dict[str, int]]:
     return {split: dict(sorted(by_label.items())) for split, by_label in counts.items()}
 
 
-def _written(rows: tuple[Row, ...]) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "label", "split", "group"])
-    writer.writerows((row.id, row.label, row.split, row.group) for row in rows)
-    return out.getvalue().encode()
-
-
-def _read(home: Home, snapshot: Stored[Any]) -> tuple[Row, ...]:
-    content = home.blobs.get(snapshot.path)
-    if sha256(content) != snapshot.fingerprint:
-        raise Broken(f"{snapshot.path} in the storage is damaged; restore it from a back-up")
-    return tuple(Row(**line) for line in csv.DictReader(io.StringIO(content.decode())))
-
-
-def _keep(home: Home, snapshot: Snapshot, content: bytes) -> None:
+def _keep(home: Home, snapshot: Snapshot, file: Path) -> None:
     path = f"snapshots/{snapshot.fingerprint}.csv"
-    home.blobs.put(path, content, known=True)
+    home.blobs.put_file(path, file, known=True)
     pairs = zip(snapshot.class_ids, snapshot.labels, strict=True)
     named = [{"id": class_id, "name": name} for class_id, name in pairs]
     with home.db.write() as connection:

@@ -1,13 +1,14 @@
 """Commands on images, labels and classes."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from training.commands_train import Arch, Size, Weights
-from training.edge import FAILED, Answer, at_end, command, first_of, table, write
+from training.edge import FAILED, Answer, at_end, command, first_of, table, write_whole
 
 dataset = typer.Typer(no_args_is_help=True, help="The data set: counts, findings, differences.")
 classes = typer.Typer(no_args_is_help=True, help="The classes: names, and what becomes of them.")
@@ -186,9 +187,15 @@ def export(
     from toploss import snapshots
     from toploss.home import Home
 
-    content = snapshots.export(Home.open())
-    write(file, content.encode())
-    number = content.count("\n") - 1
+    number = -1  # without the head
+
+    def counted() -> Iterator[str]:
+        nonlocal number
+        for piece in snapshots.export(Home.open()):
+            number += piece.count("\n")
+            yield piece
+
+    write_whole(file, counted())
     return Answer({"file": str(file), "samples": number}, f"{number} samples in {file}")
 
 

@@ -60,6 +60,39 @@ def show(
     return Answer({**standing, "history": history}, "\n".join(lines))
 
 
+@command(samples, "lineage")
+def lineage(
+    sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many versions.")] = 100,
+) -> Answer:
+    """The versions that learned from a sample, newest first, and those that it was held out of."""
+    from toploss import lineage as told
+    from toploss.home import Home
+
+    home, found = Home.open(), list[told.Use]()
+    after: str | None = None
+    while True:
+        some, after = told.uses(home, sample, after=after, limit=limit - len(found))
+        found += some
+        if after is None or len(found) == limit:
+            break
+    rows = [
+        [
+            one.version,
+            when(one.published_at),
+            one.part.value,
+            one.split,
+            one.label,
+            one.through or "",
+        ]
+        for one in found
+    ]
+    head = ["version", "published", "it was", "split", "label then", "through run"]
+    text = table(head, rows) if rows else f"no version had sample {sample}"
+    data = {"sample": sample, "versions": [one.as_json() for one in found], "more": bool(after)}
+    return Answer(data, text + ("\nthere are more; --limit shows them" if after else ""))
+
+
 @command(samples, "erase")
 def erase(
     sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],

@@ -1,5 +1,6 @@
 """Commands on versions, and predictions without a server."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +66,54 @@ def show(version: VersionName) -> Answer:
 
     manifest = stored.get(Home.open(), version).manifest
     return Answer(manifest, json.dumps(manifest, indent=2))
+
+
+@command(models, "lineage")
+def lineage(version: VersionName) -> Answer:
+    """What a version was made of, and what became of it: run, triggers, snapshot, the networks it
+    began with, gate, moves of production."""
+    from toploss import lineage as told
+    from toploss.home import Home
+
+    home = Home.open()
+    found = told.of(home, version)
+    change = told.change(home, found["version"])
+    return Answer(found | {"change": change}, "\n".join(_lineage(found, change)))
+
+
+def _lineage(found: dict[str, Any], change: dict[str, Any] | None) -> Iterator[str]:
+    run, kept, gate = found["run"], found["snapshot"], found["gate"]
+    yield f"version {found['version']}, published {when(found['published_at'])}"
+    yield f"run {run['id']}: {run['state']}, began {when(run['started_at'] or run['created_at'])}"
+    for one in found["triggers"]:
+        yield f"  asked for by {one['actor']}, {when(one['at'])}: {one['reason']}"
+    if kept:
+        counts = (f"{sum(of.values())} {split}" for split, of in kept["counts"].items())
+        gone = f"; {kept['erased']} of them erased since" if kept["erased"] else ""
+        yield f"snapshot {kept['fingerprint'][:12]}: {', '.join(counts)}{gone}"
+    if change:
+        yield (
+            f"  since version {change['version']}: {change['added']} came, {change['removed']} "
+            f"went, {change['relabelled']} relabelled"
+        )
+    for one in found["began_with"]:
+        name = f"version {one['version']}" if one["version"] else f"run {one['run']}"
+        later = "" if one["of"] == run["id"] else f", by run {one['of']}"
+        yield f"  began with {name} ({one['how']}{later})"
+    if not found["began_with"]:
+        yield "  began with no network of ours"
+    settings = {key: said for key, said in (found["settings"] or {}).items() if said is not None}
+    yield "settings: " + ", ".join(f"{key} {said}" for key, said in settings.items())
+    made = {**(found["code"] or {}), **(found["libraries"] or {})}
+    yield "made with " + ", ".join(f"{name} {number}" for name, number in made.items())
+    if gate:
+        yield f"gate: {gate['verdict']}: {gate['reason']}"
+    for move in found["moves"]:
+        at = f"{when(move['at'])} by {move['actor']}"
+        where = f"{move['kind']} to production, generation {move['generation']}"
+        yield f"{where}, {at}: {move['reason']}"
+    if not found["moves"]:
+        yield "never in production"
 
 
 @command(models, "promote")

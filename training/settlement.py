@@ -10,6 +10,7 @@ from toploss import drafts, models, outbox, records, runs, snapshots, trials
 from toploss.database import one_at_a_time
 from toploss.errors import Cancelled, Stale
 from toploss.home import Home
+from toploss.plan import origins
 from toploss.runs import Lease, RunState
 from toploss.schema import versions
 from toploss.scoring import Opinion
@@ -88,12 +89,11 @@ def began_with(home: Home, settings: dict[str, Any]) -> int:
     """The newest sample that the networks which a training went on from may have learned from,
     whether it is in today's data or not; 0: they are none of ours."""
     newest = 0
-    for path in filter(None, (settings["start"], settings["weights"])):
-        kind, name = f"{path}//".split("/")[:2]
+    for _, kind, name in origins(settings):
         if kind == "versions":
             with home.db.read() as connection:
                 newest = max(newest, drafts.learned_by(connection, name))
-        elif kind == "runs":  # of a run that published none
+        else:  # of a run that published none
             run = records.show(home, name)
             ids = (row.id for row in snapshots.load(home, str(run["fingerprint"])).rows)
             with home.db.read() as connection:

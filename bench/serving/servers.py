@@ -37,6 +37,15 @@ def ours(home: Path, logs: Path, *, until: str = "/readyz", **settings: str) -> 
 
 
 @contextmanager
+def dispatcher(home: Path, logs: Path, **settings: str) -> Iterator[None]:
+    """Our dispatcher on this home."""
+    said = {f"TOPLOSS_{key.upper()}": value for key, value in settings.items()}
+    command = [_beside("toploss"), "dispatch"]
+    with _running(command, logs / "dispatcher.log", TOPLOSS_HOME=str(home), **said):
+        yield
+
+
+@contextmanager
 def peer(name: str, version: Path, learner: Path, photograph: Path, logs: Path) -> Iterator[str]:
     """One of `PEERS`; its address."""
     port = free_port()

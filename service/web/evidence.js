@@ -16,6 +16,7 @@ export class Evidence {
     for (const id of ["top", "nearest", "alike", "history"]) $(id).replaceChildren();
     $("why").textContent = "";
     $("alike-box").hidden = true;
+    if (item) $("whole").href = `/samples/${item.id}`;
     $("evidence").hidden = !item || item.blind;
     clearTimeout(this.#timer);
     if (item && !item.blind) this.#timer = setTimeout(() => this.#read(item), PAUSE_MS);

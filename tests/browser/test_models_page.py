@@ -5,7 +5,7 @@ from pathlib import Path
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.conftest import WIDTHS, Site, check_accessible, opened, soon
-from tests.service.conftest import publish
+from tests.service.conftest import frozen, publish
 from toploss import keys, models, policy
 from toploss.keys import Role
 
@@ -85,6 +85,27 @@ def test_a_version_has_a_page(context: BrowserContext, site: Site) -> None:
     assert "blue, green, red" in shown
     assert "production, generation 1" in shown
     check_accessible(page)
+
+
+def test_from_a_version_s_lineage_to_a_sample_and_back(context: BrowserContext, site: Site) -> None:
+    version = models.get(site.home, "production").name
+    frozen(site.home, version)
+    page = opened(context, site, f"/models/{version}")
+    page.wait_for_selector("text=generation 1: test")
+    assert "never" not in page.inner_text("[data-part]")
+    check_accessible(page)
+
+    with page.expect_download() as file:
+        page.get_by_role("link", name="each as CSV").click()
+    sample = Path(file.value.path()).read_text().splitlines()[1][:64]
+    page = opened(context, site, f"/samples/{sample}")
+    for scheme, width in (("light", "wide"), ("dark", "phone")):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its words
+        page.set_viewport_size({"width": WIDTHS[width], "height": 800})
+        check_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS[width]
+    page.get_by_role("link", name=version[-8:]).click()
+    page.wait_for_url(f"**/models/{version}")
 
 
 def test_an_unknown_version_is_told_on_a_page(context: BrowserContext, site: Site) -> None:

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from toploss import artifact, classes, drafts, models, samples
+from toploss import artifact, classes, drafts, models, samples, schema
 from toploss.engine import OnnxEngine
 from toploss.home import Home
 from toploss.ids import new_id
@@ -184,6 +184,31 @@ def publish(
             )
         )
     return name
+
+
+def frozen(home: Home, version: str) -> str:
+    """The version was trained on a snapshot of today's samples, too few as they may be to train
+    on; its fingerprint."""
+    from toploss import members, snapshots
+
+    file = home.settings.home / "frozen.csv"
+    with home.db.write() as connection:
+        fingerprint = members.write(snapshots.taking_part(connection), file)
+        path = f"snapshots/{fingerprint}.csv"
+        kept = {"fingerprint": fingerprint, "path": path, "counts": {}, "at": time.time()}
+        known = classes.load(connection).ids
+        named = [{"id": known[label], "name": label} for label in LABELS]
+        this = schema.snapshots.c.fingerprint == fingerprint
+        if connection.execute(select(schema.snapshots).where(this)).first() is None:
+            connection.execute(schema.snapshots.insert().values(classes=named, **kept))
+        found = models.found(connection, version)
+        told = found.manifest | {"snapshot": {"fingerprint": fingerprint, "counts": {}}}
+        this = versions.update().where(versions.c.name == version)
+        connection.execute(this.values(manifest=told))
+        this = runs.update().where(runs.c.id == found.run)
+        connection.execute(this.values(fingerprint=fingerprint))
+    home.blobs.put_file(path, file)
+    return fingerprint
 
 
 def score(home: Home, version: str) -> None:

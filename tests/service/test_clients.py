@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.service.conftest import publish, settings_for
+from tests.service.conftest import frozen, publish, settings_for
 from tests.service.running import ROOT, Server, environment, served, soon
 from tests.toploss.packed import zipped
 from toploss import artifact, keys, models
@@ -50,6 +50,8 @@ def server(
     home = Home.open(settings_for(folder / "home"))
     production = models.get(home, "production")
     models.promote(home, publish(home, export, folder), reason="test", actor="test")
+    for version in (production.name, models.get(home, "production").name):
+        frozen(home, version)
     for path in (production.path, models.get(home, "production").path):
         home.blobs.put(f"{path}/{artifact.REPORT}", b"<h1>It went well</h1>")
     home.db.close()

@@ -251,7 +251,7 @@ def test_export(home):
     first, second = given.sample(home, 1, "a, b"), given.sample(home, 2, "c", Split.TEST)
     decisions.decide(home, second.id, "exclude", revision=1, actor="ann")
 
-    rows = list(csv.reader(io.StringIO(snapshots.export(home))))
+    rows = list(csv.reader(io.StringIO("".join(snapshots.export(home)))))
 
     assert rows == [
         ["id", "name", "label", "split", "state", "decision", "revision"],

@@ -238,6 +238,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         models promote {version}
         models moves
         models agreement {version}
+        models lineage {version}
         models pull production
         models prune --dry-run
         runs list
@@ -252,6 +253,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         retrain
         dispatch --once
         samples show {sample}
+        samples lineage {sample}
         captures list --state all
         captures prune --all
         keys create ann --role review

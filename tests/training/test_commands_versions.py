@@ -8,7 +8,7 @@ from click.testing import Result
 
 from tests.conftest import coloured
 from tests.training.commands import BAD_FILES, RECIPE, Toploss, answer, complaint
-from toploss import models, records, runs, shadow
+from toploss import lineage, models, records, runs, shadow
 from toploss.home import Home
 from training.run import Result as Trained
 
@@ -144,3 +144,20 @@ def test_prune_says_what_goes_and_why_and_then_it_is_gone(
     resumed = complaint(toploss("train", "--from", f"{run}/stage-1", home=home), 4)
     assert "TOPLOSS_KEEP_CHECKPOINT_DAYS" in resumed
     assert answer(toploss("models", "show", second, "--json", home=home))["version"] == second
+
+
+def test_lineage_reads_both_ways(toploss: Toploss, learned_home: Callable[..., Home]) -> None:
+    home = learned_home()
+    version = models.get(home, "production")
+    row = next(lineage.every_row(home, version.name))
+
+    told = toploss("models", "lineage", "production", home=home).stdout
+    for said in (version.name, version.run, "toploss train", "began with no network of ours"):
+        assert said in told
+    assert "48 train, 15 valid, 24 test" in told
+    assert "promote to production, generation 1" in told
+    told = toploss("samples", "lineage", row.id, home=home).stdout
+    assert version.name in told
+    assert ("learned" if row.split == "train" else "held-out") in told
+    assert "no sample" in complaint(toploss("samples", "lineage", "0" * 64, home=home), 4)
+    assert "no version" in complaint(toploss("models", "lineage", "nobody", home=home), 4)
