@@ -27,6 +27,7 @@ log = logging.getLogger("toploss.dispatcher")
 
 STEP_S = 1.0
 FIRST_PRUNE_S, PRUNE_S = 3600.0, 24 * 3600.0  # after its start, and after the last one
+UNTIDY_S = 60  # after a failure
 PRUNED_AT_ONCE = 10  # versions, checkpoints and logs
 HUNG = 10  # leases of silence after which a training is ended, whatever it does
 
@@ -43,6 +44,7 @@ class Dispatcher:
         self._silent_since: float | None = None
         self._away = -math.inf  # the database or the storage could not be used
         self._promotion = Watch(home)
+        self._tidy_at = 0.0
         self._prune_at = time.monotonic() + FIRST_PRUNE_S
 
     @property
@@ -64,9 +66,7 @@ class Dispatcher:
             lease = runs.claim(self._home, owner=identity())
             if lease is not None:
                 self._launch(lease)
-        upkeep.step(self._home)
-        erasure.finish(self._home)
-        self._prune()
+        self._tidy()
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop` is set; then end what was launched, back into the queue."""
@@ -145,6 +145,18 @@ class Dispatcher:
             self._silent_since = self._silent_since or time.monotonic()
             if time.monotonic() - self._silent_since > HUNG * self._home.settings.lease_s:
                 self._launcher.stop()
+
+    def _tidy(self) -> None:
+        """What nobody waits for. Where it fails, as on a damaged version, the queue goes on."""
+        if time.monotonic() < self._tidy_at:
+            return
+        try:
+            upkeep.step(self._home)
+            erasure.finish(self._home)
+            self._prune()
+        except Broken as exc:
+            log.error("%s; tried again in %d s", exc, UNTIDY_S)
+            self._tidy_at = time.monotonic() + UNTIDY_S
 
     def _prune(self) -> None:
         """A few things at a time, so that no run waits for it; then not until tomorrow."""

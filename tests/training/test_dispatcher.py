@@ -13,6 +13,7 @@ from sqlalchemy import select
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
 from toploss import models, records, runs, samples, servers
+from toploss.errors import Broken
 from toploss.home import Home
 from toploss.runs import Lease, RunState
 from toploss.schema import scores
@@ -352,3 +353,19 @@ def _until(done: Callable[[], object], seconds: float = 180) -> None:
     while not done():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.1)
+
+
+def test_what_cannot_be_tidied_up_holds_up_no_run(
+    home: Home, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: Home) -> None:
+        raise Broken("a version is damaged")
+
+    monkeypatch.setattr("toploss.erasure.finish", damaged)
+    dispatcher = Dispatcher(home, launcher)
+    dispatcher.step()
+    run = queued(home)
+
+    dispatcher.step()
+
+    assert launcher.launched == [Lease(run=run, fence=1)]
