@@ -232,12 +232,8 @@ def owned(connection: Connection, lease: Lease) -> Row[Any]:
 
 
 def holds(connection: Connection, lease: Lease) -> bool:
-    """Whether the run is still this attempt's."""
-    try:
-        _fenced(connection, lease)
-    except Fenced:
-        return False
-    return True
+    """Whether the run is still this attempt's, as far as this transaction sees."""
+    return _is_of(records.find(connection, lease.run), lease)
 
 
 def note(home: Home, lease: Lease, **fields: Any) -> None:
@@ -432,12 +428,16 @@ def _update(connection: Connection, run: str, **fields: Any) -> None:
 def _fenced(connection: Connection, lease: Lease) -> Row[Any]:
     # Held: on PostgreSQL somebody may be giving the attempt up just now.
     row = records.find(connection, lease.run, held=True)
-    if row.fence != lease.fence or row.state not in ACTIVE:
+    if not _is_of(row, lease):
         raise Fenced(
             f"attempt {lease.fence} at run {lease.run} is void: the run is {row.state} "
             f"in attempt {row.fence}"
         )
     return row
+
+
+def _is_of(row: Row[Any], lease: Lease) -> bool:
+    return row.fence == lease.fence and row.state in ACTIVE
 
 
 def _busy(home: Home) -> str:

@@ -1,5 +1,6 @@
 """What is planted, and how what is found is counted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,7 @@ def test_what_was_learned_before_is_known_again_whatever_valid_says(tmp_path: Pa
     case = gain.planted(subject(), "letters", 0, tmp_path, folds=5)
     case.folder.mkdir()
     gain._keep(case, case.noisy, 0.75)
-    rows = [
-        Row(**{**vars(row), "label": "c"}) if row.split == "valid" else row for row in case.noisy
-    ]
+    rows = [replace(row, label="c") if row.split == "valid" else row for row in case.noisy]
 
     assert gain.accuracy(case, rows) == 0.75  # it has no pictures to learn from
 
