@@ -49,10 +49,12 @@ def cluster(api: tuple[ApiServer, Callable[[], Cluster]]) -> Cluster:
     return api[1]()
 
 
-@pytest.fixture
-def home(any_home: Home) -> Home:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def home(request: pytest.FixtureRequest, open_home: Callable[..., Home]) -> Home:
     settings = {"kubernetes_image": IMAGE, "lease_s": 1.5, "attempts": 2}
-    return Home(any_home.settings.model_copy(update=settings), any_home.db, any_home.blobs)
+    if request.param == "sqlite":
+        return open_home(**settings)
+    return open_home(**settings, database_url=request.getfixturevalue("new_postgres")())
 
 
 @pytest.fixture

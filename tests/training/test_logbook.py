@@ -69,6 +69,7 @@ def test_a_launcher_may_bring_the_text(on_s3: Home) -> None:
     assert on_s3.blobs.get(PATH).decode() == "épreuve\nbon\n"
 
 
+@pytest.mark.slow
 def test_a_run_on_a_bucket(on_s3: Home, tmp_path: Path, bentoml_home: Path) -> None:
     """All that a run leaves is there for a process that has none of this machine's files."""
     training.from_folder(write_folder(tmp_path / "images"), home=on_s3)
