@@ -242,7 +242,7 @@ def _not_again(home: Home, lease: Lease, fingerprint: str, plan: Plan) -> None:
             verdict of its own, and nothing has failed.
     """
     with home.db.read() as connection:
-        asked = runs.owned(connection, lease)
+        asked = records.find(connection, lease.run)
         done = runs.equal(connection, fingerprint, plan)
     if done is not None and not asked.foreground and not asked.forced:
         raise Cancelled(runs.nothing_new(done))

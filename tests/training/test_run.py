@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from threadpoolctl import threadpool_info
 
 import training
-from tests.conftest import BRIEF, COLOURS, QUICK, coloured
+from tests.conftest import BRIEF, COLOURS, QUICK, coloured, write_folder
 from toploss import (
     artifact,
     loading,
@@ -61,6 +61,20 @@ def test_a_run_learns_publishes_and_promotes(
     assert shown["state"] == "succeeded"
     assert shown["fingerprint"] == result.fingerprint
     assert "stage-1: epoch 4 of 4" in records.read_log(home, result.run)
+
+
+def test_a_run_on_postgresql(
+    open_home: Callable[..., Home], new_postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    home = open_home(database_url=new_postgres(), threads=2)
+    few = {"train": 4, "valid": 2, "test": 2}
+    training.from_folder(write_folder(tmp_path / "images", few), home=home)
+
+    result = training.fit(home=home, **BRIEF)
+
+    assert records.show(home, result.run)["state"] == "succeeded"
+    assert models.get(home, result.version).run == result.run
+    assert losses.top(home).items or result.gate["verdict"] == "reject"
 
 
 def test_the_artifact_is_whole_and_names_what_made_it(
