@@ -74,7 +74,6 @@ def test_a_run_on_postgresql(
 
     assert records.show(home, result.run)["state"] == "succeeded"
     assert models.get(home, result.version).run == result.run
-    assert losses.top(home).items or result.gate["verdict"] == "reject"
 
 
 def test_the_artifact_is_whole_and_names_what_made_it(
