@@ -118,6 +118,8 @@ def golden_difference(engine: Engine, loaded: Loaded) -> float:
 
     golden: dict[str, Any] = load_file(loaded.folder / GOLDEN)
     images, wanted = golden["images"], golden["probabilities"]
+    if not len(images):  # each was erased: there is nothing left to compare
+        return 0.0
     logits = [
         engine.outputs(images[start : start + engine.largest], alone=turn % 2 == 0).logits
         for turn, start in enumerate(range(0, len(images), engine.largest))

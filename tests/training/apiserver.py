@@ -225,7 +225,7 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
                 said = status(code, "jobs.batch is forbidden" if code == 403 else "a fault")
             self._say(code, said, headers)
 
-        do_POST = do_DELETE = do_GET  # noqa: N815
+        do_POST = do_DELETE = do_GET  # noqa: N815 (the library's names)
 
         def _say(self, code: int, said: Any, headers: dict[str, str]) -> None:
             data = said.encode() if isinstance(said, str) else json.dumps(said).encode()

@@ -129,6 +129,20 @@ def _without_ids(home: Home, version: Version) -> None:
         connection.execute(versions.update().values(manifest_sha256=sha256(content)))
 
 
+def test_a_version_whose_every_golden_image_was_erased_is_served_on(
+    home: Home, tmp_path: Path
+) -> None:
+    _, manifest = artifact.read_manifest(home, production(home))
+    ids = load(artifact.read(home, production(home), manifest, GOLDEN))["ids"]
+
+    for row in ids:
+        erasure.erase(home, row.tobytes().hex(), reason="asked for", actor="root")
+
+    loaded = artifact.fetch(home, production(home), tmp_path / "version")
+    assert len(load_file(loaded.folder / GOLDEN)["images"]) == 0
+    loading.load(loaded, engine="onnx", device="cpu", threads=1)
+
+
 def test_a_version_whose_every_feature_was_erased_answers_without_novelty(
     home: Home, tmp_path: Path
 ) -> None:
