@@ -186,7 +186,10 @@ def report(
         )
     file = out or Path(f"report-{run}.html")
     version = models.get(home, found["version"])
-    write(file, home.blobs.get(f"{version.path}/{REPORT}"))
+    page = f"{version.path}/{REPORT}"
+    if not home.blobs.exists(page):
+        raise NotFound(f"run {run} has no report: it could not be made, and its log says why")
+    write(file, home.blobs.get(page))
     return Answer({"id": run, "report": str(file)}, f"{file} is written; open it in a browser")
 
 

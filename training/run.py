@@ -15,7 +15,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from toploss import architectures, artifact, erasure, records, runs, snapshots
+from toploss import architectures, artifact, erasure, records, runs, settling, snapshots
 from toploss.engine import Engine
 from toploss.errors import BadData, BadInput, Cancelled, ToplossError
 from toploss.home import Home
@@ -100,7 +100,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     architectures.check(plan.arch, plan.size)
     device = hardware(home)
     company = ranks.join(device)
-    threads = max(1, home.settings.thread_count // company.world)  # one machine has them all
+    threads = max(1, home.settings.thread_count // company.here)
     diary.enter("snapshot")
     checkpoints = Checkpoints(home, lease.run)
     moment = checkpoints.last()
@@ -167,6 +167,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
         )
     checkpoints.clear()
     with contextlib.suppress(ToplossError):  # the dispatcher does it, or the next who asks
+        settling.finish(home)
         erasure.finish(home)
     took = time.time() - started
     log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])
@@ -212,15 +213,20 @@ def _report(
     found: Appraisal,
     snapshot: Snapshot,
 ) -> None:
-    page = report.page(
-        report.Contents(
-            manifest=draft,
-            trained=learned.trained,
-            probabilities=found.test,
-            truth=snapshots.places(snapshot.of_split("test"), snapshot.labels),
-            pictures=pictured(home, found, snapshot),
+    """One page for people; a version without is better than none after hours of training."""
+    try:
+        page = report.page(
+            report.Contents(
+                manifest=draft,
+                trained=learned.trained,
+                probabilities=found.test,
+                truth=snapshots.places(snapshot.of_split("test"), snapshot.labels),
+                pictures=pictured(home, found, snapshot),
+            )
         )
-    )
+    except Exception:
+        log.exception("the report could not be made; the version has none")
+        return
     (folder / artifact.REPORT).write_text(page, encoding="utf-8")
 
 
@@ -285,7 +291,7 @@ def main() -> int:
         home = Home.open()
         memory.limit(home.settings.train_memory)
         memory.keep_freed()
-        if ranks.first_here():
+        if ranks.first():
             execute(home, Lease(run=args.run, fence=args.fence), launched=True)
         else:
             from training import fitting  # late: it imports us

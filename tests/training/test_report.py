@@ -9,10 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tests.conftest import picture
-from toploss import artifact, charts
+import training
+from tests.conftest import QUICK, picture
+from toploss import artifact, charts, models, records
+from toploss.home import Home
 from training import report
 from training.finder import Finder
+from training.gate import Class, Judgement, Verdict
 from training.report import Contents, Picture
 from training.trained import Epoch, Trained
 
@@ -120,6 +123,43 @@ def test_the_summary_tells_accuracy_verdict_and_what_to_do(make: Make) -> None:
     assert "About 9 of 100 labels look wrong." in summary
     assert "Review them: <code>toploss top-losses</code>." in summary
     assert "share 0.09123" in summary
+
+
+def test_the_classes_that_lost_most_are_told_and_all_that_fell(make: Make) -> None:
+    known = [
+        Class(
+            label=f"class {number}",
+            samples=50,
+            candidate=0.5,
+            production=0.6,
+            chance=0.01,
+            fell=number == 3,
+        )
+        for number in range(5)
+    ]
+    judged = Judgement(
+        verdict=Verdict.REJECT,
+        reason="no better",
+        holdout=250,
+        candidate=0.5,
+        production=0.6,
+        margin=0.02,
+        against="v1",
+        lower=-0.1,
+        gained=1,
+        lost=26,
+        design=1.0,
+        mcnemar=0.01,
+        classes=tuple(known),
+    )
+    contents = make()
+    contents.manifest["gate"] = judged.as_json()
+
+    page = " ".join(report.page(contents).split())
+
+    assert "Lost most: class 0 60.0 % to 50.0 % of 50, class 1 60.0 %" in page
+    assert "of 50, class 3 60.0 % to 50.0 % of 50." in page
+    assert "class 4" not in page
 
 
 def test_what_was_not_found_is_told_after_what_was(make: Make) -> None:
@@ -261,3 +301,18 @@ def test_any_course_of_a_training_can_be_drawn(make: Make, history: list[Epoch])
     for circle in drawings(page)[0].iter("circle"):
         assert 0 <= float(circle.get("cx", "")) <= charts.WIDTH
         assert 0 <= float(circle.get("cy", "")) <= charts.HEIGHT
+
+
+@pytest.mark.slow
+def test_a_version_without_a_report_is_better_than_none(
+    learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = learned_home()
+    monkeypatch.setattr(report, "page", lambda contents: contents.nothing_of_that_name)
+
+    result = training.fit(home=home, **QUICK)
+
+    assert records.show(home, result.run)["state"] == "succeeded"
+    version = models.get(home, result.version)
+    assert not home.blobs.exists(f"{version.path}/{artifact.REPORT}")
+    assert "could not be made" in records.read_log(home, result.run)
