@@ -24,7 +24,7 @@ from sqlalchemy import select
 
 from bench.common import main
 from bench.review import grow, make_version
-from toploss import members, schema, snapshots
+from toploss import members, schema, settling, snapshots
 from toploss.database import one_at_a_time
 from toploss.errors import Broken
 from toploss.home import Home
@@ -136,10 +136,11 @@ def _settle(home: Home) -> dict[str, Any]:
             longest[0] = max(longest[0], time.monotonic() - began)
 
     def settle() -> None:
-        unsettled = snapshots.unsettled(home, fingerprint)
+        unsettled = settling.unsettled(home, fingerprint)
         with home.db.write(long=True) as connection:
             one_at_a_time(connection)
-            snapshots.settle(connection, unsettled)
+            settling.begin(connection, unsettled)
+        settling.finish(home)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

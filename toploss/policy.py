@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from toploss import alarms, snapshots
+from toploss import alarms, settling, snapshots
 from toploss.home import Home
 from toploss.schema import policy_events, runs
 from toploss.triggers import Kind
@@ -21,7 +21,7 @@ class Due:
     changed: int  # samples of train or valid, since the last verdict; also of classes that wait
     needed: int
     paused: bool
-    kind: Kind = Kind.POLICY  # of the trigger, if it is due: enough changes, or drift and fewer
+    kind: Kind | None  # of the trigger: enough changes, or drift and fewer; None: nothing is due
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,13 +59,17 @@ def due(home: Home, *, now: float | None = None) -> Due:
         active = connection.execute(select(runs.c.id, runs.c.state).where(now_on)).first()
         pause = standing(connection)
         alarm = alarms.standing(connection) if settings.drift_retrain else None
+        settling_on = settling.going_on(connection)
     drifted = alarm is not None and (last is None or last.created_at < alarm.at)
     needed = 1 if drifted else settings.retrain_after
+    kind = Kind.DRIFT if changed - waiting < settings.retrain_after else Kind.POLICY
     quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
     if pause is not None:
         verdict, why = False, f"paused: {pause.reason}"
     elif active is not None:
         verdict, why = False, f"run {active.id} is {active.state}"
+    elif settling_on is not None:
+        verdict, why = False, "what the last run has learned is still being counted"
     elif changed - waiting < needed:
         verdict, why = False, f"{changed - waiting} of {needed} changed samples"
         if waiting:
@@ -95,7 +99,7 @@ def due(home: Home, *, now: float | None = None) -> Due:
         changed=changed,
         needed=needed,
         paused=pause is not None,
-        kind=Kind.DRIFT if changed - waiting < settings.retrain_after else Kind.POLICY,
+        kind=kind if verdict else None,
     )
 
 

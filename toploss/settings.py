@@ -568,3 +568,9 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             del os.environ[name]
             if value is not None:
                 os.environ[name] = value
+
+
+def torchrun_places() -> tuple[int, int]:
+    """What torchrun has told this process: its number among all, on all machines, and how many
+    there are on this one. (0, 1) where it is none of torchrun's."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -5,7 +5,6 @@ import io
 import logging
 import tempfile
 import time
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, bindparam, case, func, null, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy import Row as Stored
 
 from toploss import classes as class_table
 from toploss import members, quarantine
 from toploss.errors import BadData, NotFound
-from toploss.figures import chunks
 from toploss.home import Home
 from toploss.members import Row as Row
 from toploss.quarantine import TAKES_PART
@@ -47,10 +45,6 @@ _CHANGED = (
     .select_from(samples)
     .where(CHANGED, samples.c.split.in_(["train", "valid"]))
 )
-
-
-# Samples by their numbers, and each one's class; 0: none.
-Unsettled = tuple["array[int]", "array[int]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,47 +139,6 @@ def find(home: Home, fingerprint: str) -> Stored[Any]:
     if row is None:
         raise NotFound(f"there is no snapshot {fingerprint!r}; `toploss runs show` names a run's")
     return row
-
-
-def unsettled(home: Home, fingerprint: str) -> Unsettled:
-    """The samples that were learned otherwise by the run on this snapshot than by the last one that
-    ended with a verdict, for `settle`. It reads all of them, so it is asked before, outside of the
-    transaction: nothing else changes what was learned."""
-    row = find(home, fingerprint)
-    ids = {entry["name"]: entry["id"] for entry in row.classes}
-    learned = {
-        bytes.fromhex(kept.id): ids[kept.label]
-        for kept in members.scan(home, row.path, fingerprint)
-    }
-    seqs, class_ids = array("q"), array("q")
-    query = select(samples.c.seq, samples.c.id, samples.c.settled_class_id)
-    with home.db.read() as connection:
-        found = connection.execute(query.execution_options(yield_per=AT_ONCE))
-        for seq, sample, before in found:
-            now = learned.get(bytes.fromhex(sample))
-            if now != before:
-                seqs.append(seq)
-                class_ids.append(now or 0)
-    return seqs, class_ids
-
-
-def settle(connection: Connection, those: Unsettled) -> None:
-    """A run on a snapshot ended with a verdict: changes count from it onwards.
-
-    What was decided after the freeze still differs from the snapshot, and so still counts.
-
-    Args:
-        those: of `unsettled`.
-    """
-    learned = case((TAKES_PART, samples.c.class_id), else_=null())
-    settled = bindparam("settled", type_=samples.c.settled_class_id.type)
-    update = (
-        samples.update()
-        .where(samples.c.seq == bindparam("sample"))
-        .values(settled_class_id=settled, changed=learned.is_distinct_from(settled))
-    )
-    for some in chunks(zip(*those, strict=True), AT_ONCE):
-        connection.execute(update, [{"sample": a, "settled": b or None} for a, b in some])
 
 
 def changed(connection: Connection) -> int:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from toploss.errors import BadSettings, Broken
+from training.jobs import JOB, Form
 
 log = logging.getLogger("toploss.cluster")
 
@@ -28,15 +29,15 @@ class Denied(Broken):
 
 
 class Cluster:
-    """One namespace of it. Every method raises Broken where the API stays away or fails for a
-    while (nothing is known then), and Denied."""
+    """One namespace of it, where Jobs are of one form. Every method raises Broken where the API
+    stays away or fails for a while (nothing is known then), and Denied."""
 
-    def __init__(self, client: Any, namespace: str) -> None:
-        self._client, self._namespace = client, namespace
+    def __init__(self, client: Any, namespace: str, form: Form = JOB) -> None:
+        self._client, self._namespace, self.form = client, namespace, form
         self._not_before = 0.0  # by the monotonic clock, as the API has asked
 
     @classmethod
-    def connect(cls, namespace: str) -> "Cluster":
+    def connect(cls, namespace: str, form: Form) -> "Cluster":
         """With the rights of the pod that we run in, else of kubeconfig's current context.
 
         Raises:
@@ -56,7 +57,7 @@ class Cluster:
                 f"TOPLOSS_EXECUTOR=kubernetes finds no cluster ({exc}); run the dispatcher in a "
                 "pod with a service account, or give a KUBECONFIG"
             ) from exc
-        return cls(client.ApiClient(settings), namespace)
+        return cls(client.ApiClient(settings), namespace, form)
 
     def create(self, job: Json) -> bool:
         """Make a Job; False when there is one of its name."""
@@ -65,17 +66,19 @@ class Cluster:
         except _Status as exc:
             if exc.status == 409:
                 return False
-            raise self._denied("create jobs", exc) from exc
+            raise self._denied(f"create {self.form.resource}", exc) from exc
         return True
 
     def job(self, name: str) -> Json | None:
         try:
-            return self._json("get jobs", self._jobs(name))
+            return self._json(f"get {self.form.resource}", self._jobs(name))
         except _Missing:
             return None
 
     def jobs(self, labels: dict[str, str]) -> list[Json]:
-        return self._list("list jobs", self._jobs(), labelSelector=_selector(labels))
+        return self._list(
+            f"list {self.form.resource}", self._jobs(), labelSelector=_selector(labels)
+        )
 
     def pods(self, labels: dict[str, str]) -> list[Json]:
         """Oldest first."""
@@ -108,10 +111,10 @@ class Cluster:
             self._ask("DELETE", self._jobs(name), propagationPolicy="Background")
         except _Status as exc:
             if exc.status not in (404, 409):
-                raise self._denied("delete jobs", exc) from exc
+                raise self._denied(f"delete {self.form.resource}", exc) from exc
 
     def _jobs(self, name: str = "") -> str:
-        path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs"
+        path = self._namespace.join(self.form.path)
         return f"{path}/{name}" if name else path
 
     def _list(self, what: str, path: str, **query: Any) -> list[Json]:
@@ -179,6 +182,8 @@ class Cluster:
             remedy = f"allow `{what}` to the dispatcher (docs/kubernetes.md), or raise the quota"
         elif exc.status == 404:
             remedy = "create the namespace, or correct TOPLOSS_KUBERNETES_NAMESPACE"
+            if self.form is not JOB:
+                remedy += f"; is {self.form.api} installed?"
         else:
             remedy = "correct the template that TOPLOSS_KUBERNETES_JOB names"
         return Denied(f"Kubernetes refuses to {what} {where}: {exc}; {remedy}")

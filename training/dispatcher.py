@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from toploss import erasure, policy, records, retention, runs, upkeep
+from toploss import erasure, policy, records, retention, runs, settling, upkeep
 from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
@@ -151,6 +151,7 @@ class Dispatcher:
         if time.monotonic() < self._tidy_at:
             return
         try:
+            settling.finish(self._home)
             upkeep.step(self._home)
             erasure.finish(self._home)
             self._prune()
@@ -229,7 +230,7 @@ class Dispatcher:
 
     def _ask_if_due(self) -> None:
         due = policy.due(self._home)
-        if due.due:
+        if due.kind is not None:
             reason = f"policy: {due.why}"
             run = runs.enqueue(self._home, reason=reason, actor="policy", kind=due.kind)
             log.info("run %s is due: %s", run["id"], due.why)

@@ -14,7 +14,6 @@ from toploss.home import Home
 from toploss.runs import Lease
 from training import jobs
 from training.cluster import Cluster, Denied, Json, when
-from training.launchers import module
 from training.pods import LOST, Sight, seen
 
 log = logging.getLogger("toploss.launcher")
@@ -30,14 +29,15 @@ class KubernetesLauncher:
 
     def __init__(self, home: Home, cluster: Cluster) -> None:
         """Raises BadSettings: the Job's template is not usable."""
-        jobs.template(home.settings)
+        self._form = jobs.form(home.settings)
         self._home, self._cluster = home, cluster
         self._lease: Lease | None = None
 
     @classmethod
     def connect(cls, home: Home) -> "KubernetesLauncher":
         """Raises BadSettings."""
-        return cls(home, Cluster.connect(home.settings.kubernetes_namespace))
+        settings = home.settings
+        return cls(home, Cluster.connect(settings.kubernetes_namespace, jobs.form(settings)))
 
     def launch(self, lease: Lease) -> None:
         """Make the Job. Where the API is away, the next look does it: nothing is lost by that."""
@@ -84,7 +84,7 @@ class KubernetesLauncher:
 
     def _create(self, lease: Lease) -> None:
         self._sweep(lease)
-        job = jobs.made(self._home.settings, lease, module(self._home.settings, lease))
+        job = jobs.made(self._home.settings, lease)
         try:
             new = self._cluster.create(job)
         except Denied as exc:  # told with the run, and not asked for ever
@@ -92,12 +92,15 @@ class KubernetesLauncher:
             return
         self._created = True
         said = "launched" if new else "found"
-        log.info("%s run %s, attempt %d, as Job %s", said, lease.run, lease.fence, jobs.name(lease))
+        kind = self._form.kind
+        log.info(
+            "%s run %s, attempt %d, as %s %s", said, lease.run, lease.fence, kind, jobs.name(lease)
+        )
 
     def _look(self, lease: Lease) -> None:
         job = self._cluster.job(jobs.name(lease))
-        pods = self._cluster.pods(jobs.labels(lease))
-        sight = seen(job, pods)
+        pods = self._cluster.pods(self._form.pods(lease))
+        sight = seen(job, pods, self._form.container)
         if sight.code is not None:
             self._collect(lease, pods)
             self._ended(sight.code, sight.trouble)
@@ -136,7 +139,7 @@ class KubernetesLauncher:
         """Remove the Job, and wait until its pods have ended, politely, for a while."""
         self._cluster.delete(jobs.name(lease))
         until = time.monotonic() + ENDING_S
-        while self._cluster.pods(jobs.labels(lease)):
+        while self._cluster.pods(self._form.pods(lease)):
             if time.monotonic() > until:
                 log.warning("run %s: a pod does not end; it is fenced out", lease.run)
                 return
@@ -147,10 +150,10 @@ class KubernetesLauncher:
         that it cannot be had ends no run."""
         self._collected = time.monotonic()
         try:
-            pods = self._cluster.pods(jobs.labels(lease)) if pods is None else pods
+            pods = self._cluster.pods(self._form.pods(lease)) if pods is None else pods
             names = [pod["metadata"]["name"] for pod in pods]
             for name in names:
-                printed = self._cluster.output(name, jobs.CONTAINER)
+                printed = self._cluster.output(name, self._form.container)
                 self._printed[name] = printed or self._printed.get(name, "")
             lines = [f"— pod {name} —\n{text}" for name, text in self._printed.items() if text]
             lines += self._told(lease, names)
@@ -178,7 +181,8 @@ class KubernetesLauncher:
         """Remove Jobs of attempts that are over and that nobody was there to remove."""
         try:
             for job in self._cluster.jobs(jobs.ours(self._home.settings)):
-                if self._is_over(job) and seen(job, []).code is None:
+                ended = seen(job, [], self._form.container).code is not None
+                if self._is_over(job) and not (ended and self._form.expires):
                     log.warning("removing Job %s: its attempt is over", job["metadata"]["name"])
                     self._cluster.delete(job["metadata"]["name"])
         except ToplossError as exc:

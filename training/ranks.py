@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from toploss.errors import BadInput
+from toploss.settings import torchrun_places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Ranks:
 
     rank: int = 0  # the first one alone writes anything down
     world: int = 1  # how many there are
+    here: int = 1  # of them on this machine
 
     @property
     def alone(self) -> bool:
@@ -74,10 +76,9 @@ class Ranks:
 ALONE = Ranks()
 
 
-def first_here() -> bool:
-    """Whether this process is the first one on this machine, or the only one; before any of them
-    has met the others."""
-    return not dist.is_torchelastic_launched() or dist.get_node_local_rank() == 0
+def first() -> bool:
+    """Whether this process is the first one of all, or the only one; before it has met any."""
+    return not dist.is_torchelastic_launched() or torchrun_places()[0] == 0
 
 
 def join(device: str) -> Ranks:
@@ -98,7 +99,8 @@ def join(device: str) -> Ranks:
                 )
             torch.cuda.set_device(number)
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    return Ranks(rank=dist.get_rank(), world=dist.get_world_size())
+    _, here = torchrun_places()
+    return Ranks(rank=dist.get_rank(), world=dist.get_world_size(), here=here)
 
 
 def leave() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import drafts, models, outbox, records, runs, snapshots, trials
+from toploss import drafts, models, outbox, records, runs, settling, snapshots, trials
 from toploss.database import one_at_a_time
 from toploss.errors import Cancelled, Stale
 from toploss.home import Home
@@ -42,7 +42,7 @@ def settle(
             it to stop; likewise.
     """
     version = manifest["version"]
-    unsettled = snapshots.unsettled(home, snapshot.fingerprint)
+    unsettled = settling.unsettled(home, snapshot.fingerprint)
     drafts.write(
         home,
         version,
@@ -71,7 +71,7 @@ def settle(
         )
         drafts.publish(connection, version)
         trials.keep(connection, judged.trial)
-        snapshots.settle(connection, unsettled)
+        settling.begin(connection, unsettled)
         verdict = _verdict(connection, lease, version, judged, asked.promote, manifest["metrics"])
         runs.finish(
             connection,

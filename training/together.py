@@ -1,5 +1,5 @@
-"""Several processes of this machine that do one attempt at a run: what torchrun does, and its exit
-code is the training's own.
+"""Several processes, of one machine or of several, that do one attempt at a run: what torchrun
+does, and its exit code is the training's own.
 
 `torchrun` itself ends with 1 whatever went wrong, so that nobody outside could tell bad data from a
 fault that another attempt heals.
@@ -10,9 +10,12 @@ import sys
 
 from toploss.processes import follow_parent
 
+CLUSTER = "cluster"
+
 
 def main(arguments: list[str]) -> int:
-    """Takes the number of processes, and then what `training.run` takes."""
+    """Takes the number of processes on this machine alone, or `cluster` where the environment says
+    how many there are on which machines (`PET_…`), and then what `training.run` takes."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
@@ -24,7 +27,8 @@ def main(arguments: list[str]) -> int:
         parent = int(rest[at + 1])
         del rest[at : at + 2]
         follow_parent(lambda: os._exit(1), parent=parent)
-    options = ["--standalone", "--nproc-per-node", processes, "-m", "training.run", *rest]
+    alone = ["--standalone", "--nproc-per-node", processes]
+    options = [*([] if processes == CLUSTER else alone), "-m", "training.run", *rest]
     try:
         run(parse_args(options))  # type: ignore[no-untyped-call]
     except ChildFailedError as exc:

@@ -9,6 +9,7 @@ def test_it_is_paused_and_resumed(house: House) -> None:
     before = house.client.get("/v1/policy").json()
     assert (before["paused"], before["pause"]) == (False, None)
     assert "changed samples" in before["why"]
+    assert before["kind"] is None
 
     paused = house.client.post("/v1/policy/pause", json={"reason": "the holidays"}).json()
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import picture
-from toploss import classes, drafts, models, runs, samples, snapshots
+from toploss import classes, drafts, models, runs, samples, settling
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
@@ -76,9 +76,9 @@ def promoted(home: Home, *labels: str, **manifest: Any) -> str:
 
 def settled(home: Home, fingerprint: str) -> None:
     """A run on this snapshot has its verdict."""
-    unsettled = snapshots.unsettled(home, fingerprint)
+    unsettled = settling.unsettled(home, fingerprint)
     with home.db.write() as connection:
-        snapshots.settle(connection, unsettled)
+        settling.begin(connection, unsettled)
 
 
 def opinion(

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, merging, snapshots
+from toploss import classes, decisions, merging, settling, snapshots
 from toploss.errors import BadData, Broken, NotFound
 from toploss.schema import samples
 from toploss.splits import Split
@@ -105,7 +105,7 @@ def test_a_damaged_snapshot_is_told_and_settles_nothing(home, change):
     with pytest.raises(Broken, match=f"snapshots/{fingerprint}.csv"):
         snapshots.load(home, fingerprint)
     with pytest.raises(Broken):
-        snapshots.unsettled(home, fingerprint)
+        settling.unsettled(home, fingerprint)
 
     assert snapshots.overview(home)["changed"] == 6
 

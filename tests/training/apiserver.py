@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import kubernetes_validate
+from kubeflow_trainer_api import models as kubeflow
 from kubernetes import client
 
 from training.cluster import Cluster
+from training.jobs import JOB, TRAIN_JOB, Form, lease
 
 SCHEMA = "1.37"  # the newest that kubernetes-validate has
 NAMESPACE = "toploss"
@@ -28,7 +30,8 @@ Json = dict[str, Any]
 class ApiServer:
     """What the cluster knows. A test changes it as a cluster's own controllers would."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form = JOB) -> None:
+        self.form = form
         self.jobs: dict[str, Json] = {}
         self.pods: dict[str, Json] = {}
         self.logs: dict[str, str] = {}
@@ -44,14 +47,14 @@ class ApiServer:
         headers = {name.replace("_", "-"): text for name, text in headers.items()}
         self.faults += [(on, status, headers)] * times
 
-    def pod(self, job: str, phase: str = "Pending", **state: Json) -> Json:
+    def pod(self, job: str, phase: str = "Pending", number: int = 1, **state: Json) -> Json:
         """A pod of this Job's, in place of the one before, its container in that state."""
-        labels = self.jobs[job]["spec"]["template"]["metadata"]["labels"]
+        labels = self.form.pods(lease(self.jobs[job]))
         status: Json = {"phase": phase, "conditions": []}
         if state:
-            status["containerStatuses"] = [{"name": "training", "state": state}]
-        made = {"metadata": {"name": f"{job}-x1", "labels": labels}, "status": status}
-        self.pods[f"{job}-x1"] = made
+            status["containerStatuses"] = [{"name": self.form.container, "state": state}]
+        made = {"metadata": {"name": f"{job}-x{number}", "labels": labels}, "status": status}
+        self.pods[f"{job}-x{number}"] = made
         return made
 
     def end(self, job: str, reason: str | None = None, message: str = "") -> None:
@@ -72,7 +75,7 @@ class ApiServer:
     # What is asked over HTTP; each returns status and body.
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Json | None) -> Any:
-        batch = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+        batch = NAMESPACE.join(self.form.path)
         core = f"/api/v1/namespaces/{NAMESPACE}"
         if (method, path) == ("POST", batch):
             return self._create(body or {})
@@ -87,16 +90,16 @@ class ApiServer:
             found = [e for e in self.events if e["involvedObject"]["name"] == name]
             return 200, {"items": found}
         if found := re.fullmatch(rf"{core}/pods/([^/]+)/log", path):
-            assert query["container"] == "training"
+            assert query["container"] == self.form.container
             pod = found[1]
             return (200, self.logs.get(pod, "")) if pod in self.pods else (404, status(404, pod))
         return 404, status(404, path)
 
     def _create(self, job: Json) -> Any:
         try:
-            kubernetes_validate.validate(job, SCHEMA, strict=True)
-        except kubernetes_validate.ValidationError as exc:
-            return 422, status(422, exc.message)
+            check(job)
+        except ValueError as exc:
+            return 422, status(422, str(exc))
         name = job["metadata"]["name"]
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
             return 422, status(422, name)
@@ -124,6 +127,20 @@ class ApiServer:
             for thing in things.values()
             if wanted.items() <= thing["metadata"].get("labels", {}).items()
         ]
+
+
+def check(thing: Json) -> None:
+    """Raises ValueError: the schema, strictly read, does not allow it."""
+    if thing["apiVersion"] == TRAIN_JOB.api:
+        model = getattr(kubeflow, f"TrainerV1alpha1{thing['kind']}")
+        found = model.from_dict(thing).to_dict()
+        if found != thing:  # what it does not know is left out
+            raise ValueError(f"unknown fields: it would be read as {found}")
+        return
+    try:
+        kubernetes_validate.validate(thing, SCHEMA, strict=True)
+    except kubernetes_validate.ValidationError as exc:
+        raise ValueError(exc.message) from exc
 
 
 def status(code: int, message: str) -> Json:
@@ -175,9 +192,9 @@ class Processes:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[ApiServer, Callable[[], Cluster]]]:
+def serving(form: Form = JOB) -> Iterator[tuple[ApiServer, Callable[[], Cluster]]]:
     """A server, and what makes connections to it."""
-    server = ApiServer()
+    server = ApiServer(form)
     http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
@@ -188,7 +205,7 @@ def serving() -> Iterator[tuple[ApiServer, Callable[[], Cluster]]]:
         settings = client.Configuration(host=f"http://127.0.0.1:{http.server_address[1]}")
         settings.retries = False
         clients.append(client.ApiClient(settings))
-        return Cluster(clients[-1], NAMESPACE)
+        return Cluster(clients[-1], NAMESPACE, form)
 
     yield server, connect
     for each in clients:

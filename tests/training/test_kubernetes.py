@@ -369,7 +369,7 @@ def test_jobs_of_attempts_that_are_over_are_removed_and_strangers_left(
     run, _ = queued(home)
     stranger = Lease(run="0" * 26, fence=1)  # of another database, under our name
     for lease in (Lease(run=run, fence=0), stranger):
-        assert cluster.create(jobs.made(home.settings, lease, ["training.run"]))
+        assert cluster.create(jobs.made(home.settings, lease))
 
     dispatcher.step()
 
@@ -386,7 +386,7 @@ def test_an_operator_s_template_is_taken_as_it_stands(tmp_path: Path) -> None:
         kubernetes_job=tmp_path / "job.yaml", train_processes=4, device="cuda", run_limit_s=0
     )
 
-    made = jobs.made(settings, Lease(run="a" * 26, fence=1), ["training.run"])
+    made = jobs.made(settings, Lease(run="a" * 26, fence=1))
 
     assert made["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
     (container,) = made["spec"]["template"]["spec"]["containers"]
