@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from toploss import alarms, settling, snapshots
+from toploss import alarms, settling, snapshots, triggers
 from toploss.home import Home
 from toploss.schema import policy_events, runs
 from toploss.triggers import Kind
@@ -114,6 +114,13 @@ def standing(connection: Connection) -> Pause | None:
 def paused(home: Home) -> Pause | None:
     with home.db.read() as connection:
         return standing(connection)
+
+
+def held_back(connection: Connection, run: str) -> Pause | None:
+    """Why a run is neither begun nor promoted for now: nobody but the policy has asked for it, and
+    the policy is paused. None: it is not held back."""
+    pause = standing(connection)
+    return pause if pause is not None and triggers.automatic(connection, run) else None
 
 
 def pause(home: Home, *, reason: str, actor: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, select
 from sqlalchemy.exc import IntegrityError
 
-from toploss import models, outbox, records, triggers
+from toploss import models, outbox, policy, records, triggers
 from toploss.artifact import WEIGHTS
 from toploss.database import clock
 from toploss.errors import Fenced, Refused
@@ -174,7 +174,7 @@ def start_again(home: Home, run_id: str, *, owner: str) -> Lease:
 
 def claim(home: Home, *, owner: str) -> Lease | None:
     """Take the waiting run, if none is active and its time has come; None when there is nothing to
-    do."""
+    do. What nobody but the policy has asked for waits while that is paused."""
     try:
         with home.db.write() as connection:
             if connection.execute(select(runs.c.id).where(runs.c.state.in_(ACTIVE))).first():
@@ -182,6 +182,8 @@ def claim(home: Home, *, owner: str) -> Lease | None:
             waiting = select(runs).where(runs.c.state == RunState.QUEUED)
             row = connection.execute(waiting.with_for_update(key_share=True)).first()
             if row is None or (row.not_before or 0) > clock(connection):
+                return None
+            if policy.held_back(connection, row.id) is not None:
                 return None
             held = _held(home, connection, owner) | {"not_before": None}
             _go(connection, row, RunState.LEASED, fence=row.fence + 1, **held)

@@ -20,6 +20,9 @@ class Kind(StrEnum):
     WEBHOOK = "webhook"  # POST /v1/hooks/retrain
 
 
+AUTOMATIC = frozenset({Kind.POLICY, Kind.DRIFT, Kind.SCHEDULE})  # the policy's own
+
+
 def add(
     connection: Connection,
     run: str,
@@ -43,6 +46,13 @@ def of(connection: Connection, run: str) -> list[dict[str, Any]]:
     row = triggers.c
     query = select(row.kind, row.reason, row.actor, row.at).where(row.run_id == run)
     return [dict(found._mapping) for found in connection.execute(query.order_by(row.seq))]
+
+
+def automatic(connection: Connection, run: str) -> bool:
+    """Whether nobody but the policy has asked for it."""
+    query = select(triggers.c.kind).where(triggers.c.run_id == run)
+    kinds = set(connection.execute(query).scalars())
+    return bool(kinds) and kinds <= AUTOMATIC
 
 
 def hand_over(connection: Connection, lost: str, waiting: str) -> None:

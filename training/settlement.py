@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import drafts, models, outbox, records, runs, settling, snapshots, trials
+from toploss import drafts, models, outbox, policy, records, runs, settling, snapshots, trials
 from toploss.database import one_at_a_time
 from toploss.errors import Cancelled, Stale
 from toploss.home import Home
@@ -124,6 +124,9 @@ def _verdict(
         return verdict | {"outcome": f"not promoted: {gate.SAID[judgement.verdict]}"}
     if not wanted:
         return verdict | {"outcome": "not promoted: not asked to"}
+    if (pause := policy.held_back(connection, lease.run)) is not None:
+        said = f"automatic retraining is paused ({pause.reason}); promote it if you agree"
+        return verdict | {"outcome": f"not promoted: {said}"}
     try:
         alias = models.move(
             connection,

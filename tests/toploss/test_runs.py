@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from tests.toploss import given
 from tests.toploss.queueing import DEAD, FAR, enqueue, finish, state, taken
-from toploss import records, runs, schema, snapshots
+from toploss import policy, records, runs, schema, snapshots
 from toploss.errors import NotFound, Refused
 from toploss.plan import Plan
 from toploss.runs import Lease, RunState
+from toploss.triggers import Kind
 
 
 def test_a_run_from_the_queue_to_its_end(home):
@@ -101,6 +102,28 @@ def test_while_one_is_worked_on_another_may_wait(home):
     assert len(set(waiting)) == 1
     assert waiting[0] != first
     assert runs.claim(home, owner=FAR) is None
+
+
+def test_while_the_policy_is_paused_only_what_somebody_has_asked_for_begins(any_home):
+    home = any_home
+    run = runs.enqueue(home, reason="50 changed", actor="policy", kind=Kind.POLICY)["id"]
+    policy.pause(home, reason="rolled back", actor="ann")
+
+    assert runs.claim(home, owner=FAR) is None
+    assert state(home, run) == "queued"
+
+    runs.enqueue(home, reason="now", actor="bob", kind=Kind.HTTP)  # joins it
+    assert runs.claim(home, owner=FAR) == Lease(run=run, fence=1)
+
+
+def test_what_was_held_back_begins_when_the_policy_goes_on(home):
+    run = runs.enqueue(home, reason="nightly", actor="cron", kind=Kind.SCHEDULE)["id"]
+    policy.pause(home, reason="the holidays", actor="ann")
+    assert runs.claim(home, owner=FAR) is None
+
+    policy.resume(home, actor="ann")
+
+    assert runs.claim(home, owner=FAR) == Lease(run=run, fence=1)
 
 
 def test_one_of_many_dispatchers_gets_the_run(any_home):
