@@ -33,6 +33,7 @@ from toploss import (
 from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.runs import ENDED
+from toploss.times import left
 
 WEB = File(__file__).parent / "web"
 STRICT = (
@@ -49,6 +50,7 @@ templates = Jinja2Templates(WEB)
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.globals["objection"] = models.objection
 templates.env.filters |= {"iso": times.iso, "minute": times.minute, "span": times.span}
+templates.env.globals["left"] = left
 
 
 class PageRoute(APIRoute):

@@ -36,7 +36,10 @@ def _newest_run(home: Home) -> dict[str, Any] | None:
         if row is None:
             return None
         run = times.spelled(records.told(connection, row))
-    told = ("id", "state", "stage", "epoch", "epochs", "history", "error", "version", "ended_at")
+    told = (
+        *("id", "state", "stage", "epoch", "epochs", "stage_left_s", "left_s"),
+        *("history", "error", "version", "ended_at"),
+    )
     return {name: run[name] for name in told}
 
 

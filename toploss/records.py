@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from toploss import triggers
-from toploss.database import held_briefly
+from toploss.database import clock, held_briefly
 from toploss.errors import NotFound
 from toploss.home import Home
 from toploss.plan import Plan
@@ -37,6 +37,7 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "stage": row.stage,
         "epoch": row.epoch,
         "epochs": row.epochs,
+        **_left(connection, row),
         "reasons": triggers.of(connection, row.id),
         "attempt": row.fence,
         "cancel_asked": row.cancel_asked,
@@ -55,6 +56,16 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "created_at": row.created_at,
         "started_at": row.started_at,
         "ended_at": row.ended_at,
+    }
+
+
+def _left(connection: Connection, row: Row[Any]) -> dict[str, float | None]:
+    """Seconds that it still takes: the stage, and the whole run. None: not known, or not going."""
+    pace = (row.pace or {}) if row.state == "running" else {}
+    since = clock(connection) - row.pace_at if pace else 0.0
+    return {
+        name: None if pace.get(name) is None else max(0.0, round(pace[name] - since, 1))
+        for name in ("stage_left_s", "left_s")
     }
 
 
@@ -102,6 +113,20 @@ def parted(home: Home, plan: Plan) -> Plan:
             if then and then.get("part") and all(then[key] == getattr(plan, key) for key in same):
                 return replace(plan, part=then["part"])
     return plan
+
+
+def pace(home: Home, plan: Plan) -> dict[str, Any] | None:
+    """How long the last run of this kind took that came to its end at the first attempt, by stage;
+    None: there was none."""
+    alike = ("arch", "size", "epochs_head", "epochs_all", "folds", "full_folds")
+    query = select(runs.c.plan, runs.c.pace).where(
+        (runs.c.state == "succeeded") & (runs.c.fence == 1) & runs.c.pace_at.is_not(None)
+    )
+    with home.db.read() as connection:
+        for then, found in connection.execute(query.order_by(runs.c.id.desc()).limit(20)):
+            if all(then.get(name) == getattr(plan, name) for name in alike):
+                return dict(found)
+    return None
 
 
 def find(connection: Connection, run_id: str, *, held: bool = False) -> Row[Any]:

@@ -239,14 +239,16 @@ def holds(connection: Connection, lease: Lease) -> bool:
 
 
 def note(home: Home, lease: Lease, **fields: Any) -> None:
-    """Write down progress: stage, epoch, epochs, history, finder, diagnosis, fingerprint, plan,
-    log.
+    """Write down progress: stage, epoch, epochs, history, pace, finder, diagnosis, fingerprint,
+    plan, log.
 
     Raises:
         Fenced.
     """
     with home.db.write() as connection:
         _fenced(connection, lease)
+        if "pace" in fields:
+            fields["pace_at"] = clock(connection)
         _update(connection, lease.run, **fields)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0013"
+REVISION = "0014"
 
 metadata = MetaData()
 
@@ -200,6 +200,10 @@ runs = Table(
     Column("epoch", Integer),
     Column("epochs", Integer),
     Column("history", JSON, nullable=False),  # one row per epoch
+    # Seconds by stage, and how many are left; see `training.forecast`. When that was told, by the
+    # database's clock.
+    Column("pace", JSON),
+    Column("pace_at", Double),
     Column("finder", JSON),  # the rate finder's curve and choice
     Column("metrics", JSON),
     Column("diagnosis", JSON),

@@ -31,3 +31,23 @@ def seconds(text: str) -> float:
     if not 0 <= found < YEAR_10000:
         raise BadInput(f"the time {text[:40]!r} is not understood; write 2026-01-31T12:00:00Z")
     return found
+
+
+def left(seconds: float | None, stage_s: float | None) -> str:
+    """How long something still takes, as a clause; empty where nothing is known.
+
+    Args:
+        seconds: the whole; None: not known.
+        stage_s: the stage that it is in, likewise.
+    """
+    if seconds is not None:
+        return f", {_about(seconds)} left"
+    return "" if stage_s is None else f", {_about(stage_s)} of this stage left"
+
+
+def _about(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} min"
+    return f"about {round(seconds / 3600, 1):g} h"

@@ -1,19 +1,26 @@
 """How far a training is, written down as it goes."""
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 from toploss import records, runs
 from toploss.home import Home
+from toploss.plan import Plan
 from toploss.runs import Lease
+from toploss.times import left
 from training import patience, recipe
 from training.finder import STEPS, Finder
 from training.follower import Follower
+from training.forecast import Forecast
 from training.pulse import Pulse
 from training.trained import Epoch
 
 log = logging.getLogger("toploss.run")
+
+TELL_S = 5.0  # between two words of how long it still takes, within a stage
 
 
 class Diary(Follower):
@@ -25,6 +32,12 @@ class Diary(Follower):
         self._home, self._lease, self._pulse, self._watch = home, lease, pulse, watch
         self._stage, self._epochs = "", 0
         self._history: list[dict[str, Any]] = []
+        self._forecast = Forecast(samples=0)
+        self._told = -math.inf  # when it was told last; monotonic clock, seconds
+
+    def expect(self, plan: Plan, samples: int) -> None:
+        """What is to be done is known: from here on, how long that takes is told."""
+        self._forecast = Forecast.after(records.pace(self._home, plan), samples)
 
     def recall(self, history: list[Epoch]) -> None:
         """The epochs that an earlier attempt has done, and that are not done again."""
@@ -43,13 +56,17 @@ class Diary(Follower):
     def enter(self, name: str, **fields: Any) -> None:
         """A stage of the run begins."""
         self.check()
-        self._note(stage=name, epoch=0, **fields)
+        self._forecast.enter(name, time.monotonic())
+        self._note(stage=name, epoch=0, pace=self._pace(), **fields)
         self._watch(name, 0.0)
         if not fields:
             log.info("%s", name)
 
     def step(self, done: float) -> None:
         self.check()
+        self._forecast.share = done
+        if time.monotonic() - self._told >= TELL_S:
+            self._note(pace=self._pace())
         self._watch(self._stage, done)
 
     def check(self) -> None:
@@ -58,9 +75,11 @@ class Diary(Follower):
 
     def epoch(self, epoch: Epoch) -> None:
         self._history.append(vars(epoch))
-        self._note(epoch=epoch.epoch, history=self._history)
+        pace = self._pace()
+        self._note(epoch=epoch.epoch, history=self._history, pace=pace)
         log.info(
-            "%s: epoch %d of %d, train loss %.4f, plain %.4f, valid loss %.4f, valid accuracy %.4f",
+            "%s: epoch %d of %d, train loss %.4f, plain %.4f, valid loss %.4f, "
+            "valid accuracy %.4f%s",
             epoch.stage,
             epoch.epoch,
             self._epochs,
@@ -68,6 +87,7 @@ class Diary(Follower):
             epoch.plain_loss,
             epoch.valid_loss,
             epoch.accuracy,
+            left(pace["left_s"], pace["stage_left_s"]),
         )
 
     def parted(self, images: int) -> None:
@@ -78,6 +98,10 @@ class Diary(Follower):
         given = self._plan()["lr"]
         used = "" if given is None else f"; {given:.1e} was given and is used"
         log.info("lr-find: %.1e (%s)%s", finder.chosen, finder.why, used)
+
+    def _pace(self) -> dict[str, Any]:
+        self._told = time.monotonic()
+        return self._forecast.told(self._told)
 
     def _note(self, **fields: Any) -> None:
         """A database that is away for a while ends no training."""

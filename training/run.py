@@ -112,6 +112,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     log.info("run %s: %s", lease.run, manifest.summary(snapshot, plan, device, threads))
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
     company.told(said | {"run": lease.run, "threads": threads})
+    diary.expect(plan, len(snapshot.rows))
     diary.enter("decode")
     pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, threads, lambda done: diary.step(done / len(snapshot.rows)))

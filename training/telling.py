@@ -3,6 +3,7 @@
 from typing import Any
 
 from toploss.states import WORDS, Cause
+from toploss.times import left
 from training.edge import table, when
 
 LOST = 3  # classes
@@ -80,7 +81,8 @@ def _state(found: dict[str, Any]) -> str:
         return str(found["state"])
     epoch = f", epoch {found['epoch']} of {found['epochs']}" if found["epochs"] else ""
     asked = "; asked to stop" if found["cancel_asked"] else ""
-    return f"{found['state']}: {found['stage']}{epoch}{asked}"
+    time_left = left(found["left_s"], found["stage_left_s"])
+    return f"{found['state']}: {found['stage']}{epoch}{time_left}{asked}"
 
 
 def _times(found: dict[str, Any]) -> list[str]:

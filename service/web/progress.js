@@ -76,7 +76,14 @@ function waits(due) {
 function stage(run) {
   if (run.state === "queued") return "waiting for the dispatcher";
   const epoch = run.epoch ? `, epoch ${run.epoch}${run.epochs ? ` of ${run.epochs}` : ""}` : "";
-  return `${run.stage ?? "starting"}${epoch}`;
+  return `${run.stage ?? "starting"}${epoch}${left(run)}`;
+}
+
+function left({ left_s: whole, stage_left_s: stage }) {
+  const seconds = whole ?? stage;
+  if (seconds === null || seconds === undefined) return "";
+  const about = seconds < 60 ? "less than a minute" : `about ${Math.round(seconds / 60)} min`;
+  return `, ${about}${whole === null ? " of this stage" : ""} left`;
 }
 
 function showCurve(run) {

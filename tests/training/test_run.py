@@ -208,7 +208,15 @@ def test_equal_runs_are_equal_to_the_last_digit(
         second = training.fit(home=home, promote=False, **BRIEF | {"lr": lr})
     else:  # as the first was trained
         first_home, first = home, learned[1]
-        second = training.fit(home=home, promote=False, **QUICK)
+        told: list[float | None] = []  # seconds that it still takes, as one of its kind has ended
+        second = training.fit(
+            home=home,
+            promote=False,
+            watch=lambda *_: told.append(records.listed(home)[0]["left_s"]),
+            **QUICK,
+        )
+        left = [seconds for seconds in told if seconds is not None]
+        assert left[0] > left[-1]
 
     assert first.version != second.version
     assert first.fingerprint == second.fingerprint
