@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     database_url: Annotated[
         str, Field(description="SQLAlchemy URL; empty means SQLite at `HOME/toploss.db`")
     ] = ""
+    database_url_file: Annotated[
+        Path | None, Field(description="file with it, for it holds a password; goes before")
+    ] = None
     storage_url: Annotated[
         str,
         Field(
@@ -490,12 +493,27 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """The database's URL, spelled out."""
+        """The database's URL, spelled out. Raises BadSettings: its file cannot be read."""
         from sqlalchemy import URL  # late: only a command that opens the database pays for it
 
+        if self.database_url_file is not None:
+            return self._database_in(self.database_url_file)
         # Not written by hand: a folder's name may hold `?` or `%`.
         made = URL.create("sqlite", database=str(self.home / "toploss.db"))
         return self.database_url or made.render_as_string()
+
+    @staticmethod
+    def _database_in(file: Path) -> str:
+        try:
+            url = file.expanduser().read_text(encoding="utf-8").strip()
+            if len(url.split()) != 1:
+                raise ValueError("expected one URL")
+        except (OSError, ValueError) as exc:  # of text that is none, too
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise BadSettings(
+                f"{PREFIX}DATABASE_URL_FILE={str(file)!r} is not usable: {reason}; correct it"
+            ) from exc
+        return url
 
     @property
     def storage(self) -> str:

@@ -14,6 +14,25 @@ def test_everything_lies_under_home(tmp_path):
     assert settings.storage == f"{tmp_path}/storage"
 
 
+def test_the_database_s_url_may_lie_in_a_file(tmp_path):
+    file = tmp_path / "database-url"
+    file.write_text("postgresql+psycopg://me:secret@db/toploss\n")
+
+    settings = read_settings(home=tmp_path, database_url="sqlite://", database_url_file=file)
+
+    assert settings.database == "postgresql+psycopg://me:secret@db/toploss"
+    for content in (b"", b"\xff\xfe", b"two urls"):
+        file.write_bytes(content)
+        with pytest.raises(
+            BadSettings, match=r"TOPLOSS_DATABASE_URL_FILE=.* is not usable"
+        ) as told:
+            _ = settings.database
+        assert "urls" not in str(told.value)
+    file.unlink()
+    with pytest.raises(BadSettings, match="No such file"):
+        _ = settings.database
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expectation"),
     [
