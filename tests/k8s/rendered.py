@@ -1,5 +1,6 @@
 """The manifests as kustomize makes them, and what a test asks of them."""
 
+import copy
 import re
 import shutil
 import subprocess
@@ -54,17 +55,22 @@ def render(folder: Path) -> list[Json]:
     return [made for made in yaml.safe_load_all(done.stdout) if made]
 
 
-def with_everything(folder: Path) -> Path:
-    """A copy, in which production has every component; its overlay's folder."""
+def with_components(folder: Path, *, but: str = "", only: str = "") -> Path:
+    """A copy, in which production has every component, or those beside its own that are named;
+    its overlay's folder."""
     shutil.copytree(K8S, folder / "k8s")
     secrets = folder / "k8s/components/secrets"
     for example in (secrets / "example").iterdir():
         shutil.copy(example, secrets)
     overlay = folder / "k8s/overlays/production"
     file = overlay / "kustomization.yaml"
-    text, count = re.subn(r"^  # (- \S+/components/\S+).*$", r"  \1", file.read_text(), flags=re.M)
-    components = [each for each in (folder / "k8s/components").iterdir() if each.is_dir()]
-    assert count == len(components) - 2  # postgres and s3 stand there already
+    offered = re.findall(r"^  # - (\S+/components/(\S+)).*$", file.read_text(), re.MULTILINE)
+    there = {each.name for each in (folder / "k8s/components").iterdir() if each.is_dir()}
+    assert {name for _, name in offered} == there - {"postgres", "s3"}  # they are in it already
+    text = file.read_text()
+    for path, name in offered:
+        if name == only or (not only and name != but):
+            text = text.replace(f"  # - {path}", f"  - {path}")
     file.write_text(text)
     return overlay
 
@@ -85,18 +91,33 @@ def one(objects: list[Json], kind: str, name: str, namespace: str | None = None)
 
 
 def pods(objects: list[Json]) -> Iterator[Pod]:
-    """Of every workload, a training's Job as the dispatcher makes it included."""
+    """Of every workload, a training's as the dispatcher makes it included."""
     for made in [*objects, *trainings(objects)]:
         spec = made.get("spec", {})
         if made["kind"] == "CronJob":
             spec = spec["jobTemplate"]["spec"]
-        if "template" in spec:
+        if made["kind"] == "TrainJob":
+            spec = _of_its_runtime(objects, made)
+        if "template" in spec and made["kind"] != "TrainingRuntime":
             yield Pod(
                 owner=f"{made['kind']}/{made['metadata']['name']}",
                 namespace=made["metadata"]["namespace"],
                 labels=spec["template"]["metadata"]["labels"],
                 spec=spec["template"]["spec"],
             )
+
+
+def _of_its_runtime(objects: list[Json], job: Json) -> Json:
+    """The spec of the Job that Kubeflow and JobSet make of a TrainJob, as their references say."""
+    reference, trainer = job["spec"]["runtimeRef"], job["spec"]["trainer"]
+    runtime = one(objects, reference["kind"], reference["name"], job["metadata"]["namespace"])
+    (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    spec: Json = copy.deepcopy(replicated["template"]["spec"])
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["image"] == trainer["image"]
+    container |= {key: trainer[key] for key in ("command", "args")}
+    container["resources"] = trainer["resourcesPerNode"]
+    return spec
 
 
 def pod(objects: list[Json], component: str) -> Pod:
@@ -107,8 +128,8 @@ def pod(objects: list[Json], component: str) -> Pod:
 
 
 def trainings(objects: list[Json]) -> list[Json]:
-    """The Job that the dispatcher's settings and template make of an attempt; none, where it
-    trains by itself."""
+    """The Job or TrainJob that the dispatcher's settings and template make of an attempt; none,
+    where it trains by itself."""
     templates = [
         made for made in of_kind(objects, "ConfigMap") if "toploss-job" in made["metadata"]["name"]
     ]

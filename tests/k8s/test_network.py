@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.k8s.rendered import Json, Pod, of_kind, one, pods, selects
+from tests.k8s.rendered import Json, Pod, of_kind, one, pod, pods, selects
 
 DNS, POSTGRES, S3 = {("TCP", 53), ("UDP", 53)}, {("TCP", 5432)}, {("TCP", 443), ("TCP", 9000)}
 GOES_OUT = {  # a pod's component: the ports that it may reach
@@ -21,6 +21,7 @@ def policies(objects: list[Json], pod: Pod, way: str) -> list[Json]:
         if made["metadata"]["namespace"] == pod.namespace
         and selects(made["spec"]["podSelector"], pod.labels)
         and way in made["spec"]["policyTypes"]
+        and made["metadata"]["name"] != "together"  # see its own test
     ]
 
 
@@ -88,3 +89,12 @@ def test_prometheus_is_let_in_with_monitoring(
     with pytest.raises(AssertionError):
         one(production, "NetworkPolicy", "metrics")
     one(everything, "NetworkPolicy", "metrics")
+
+
+def test_machines_speak_with_each_other_alone(machines: list[Json]) -> None:
+    spec = one(machines, "NetworkPolicy", "together", "toploss-training")["spec"]
+    training = pod(machines, "training")
+
+    assert selects(spec["podSelector"], training.labels)
+    assert spec["ingress"] == [{"from": [{"podSelector": spec["podSelector"]}]}]
+    assert spec["egress"] == [{"to": [{"podSelector": spec["podSelector"]}]}]

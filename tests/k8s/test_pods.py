@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from service import metrics
-from tests.k8s.rendered import K8S, ROOT, Json, of_kind, one, pod, pods, trainings
+from tests.k8s.rendered import ROOT, Json, of_kind, one, pod, pods, trainings
 from toploss import __version__
 from toploss.settings import Settings, read_settings
 from training import jobs
@@ -86,12 +86,15 @@ def test_only_the_dispatcher_has_a_token(objects: list[Json]) -> None:
 
 
 def test_the_dispatcher_may_do_what_it_asks_for_and_no_more(spread: list[Json]) -> None:
+    (job,) = trainings(spread)
+    form = jobs.JOB if job["kind"] == jobs.JOB.kind else jobs.TRAIN_JOB
     code = (ROOT / "training/cluster.py").read_text()
     asked = re.findall(
         r'"(create|get|list|watch|patch|update|delete) ([a-z/]+)"',
-        code.replace("{self.form.resource}", jobs.JOB.resource),
+        code.replace("{self.form.resource}", form.resource),
     )
     (role,) = of_kind(spread, "Role")
+    assert role["rules"][0]["apiGroups"] == [form.api.partition("/")[0]]
     allowed = [
         (verb, resource)
         for rule in role["rules"]
@@ -228,23 +231,44 @@ def test_there_is_no_secret_but_the_examples(production: list[Json], dev: list[J
     assert not of_kind([*production, *dev], "Secret")
 
 
-def test_the_template_is_ours_but_for_what_it_says() -> None:
+def test_the_templates_are_ours_but_for_what_they_say() -> None:
     """An account, a limit of cores, and secrets as files."""
-    ours = yaml.safe_load((ROOT / "training/job.yaml").read_text())
-    here = yaml.safe_load((K8S / "base/trainings/job.yaml").read_text())
-    (mine,) = ours["spec"]["template"]["spec"]["containers"]
-    spec = here["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
 
-    assert spec.pop("serviceAccountName") == "toploss-training"
-    assert container["resources"]["limits"].pop("cpu")
+    def read(path: str) -> Json:
+        made: Json = yaml.safe_load((ROOT / path).read_text())
+        return made
+
+    ours, here = read("training/job.yaml"), read("k8s/base/trainings/job.yaml")
+    assert here["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].pop("cpu")
+    _same_pod(ours["spec"]["template"]["spec"], here["spec"]["template"]["spec"])
+    assert here == ours
+
+    folder = "k8s/components/multi-node"
+    ours, here = read("training/trainjob.yaml"), read(f"{folder}/trainjob.yaml")
+    assert here["spec"]["trainer"]["resourcesPerNode"]["limits"].pop("cpu")
+    assert here == ours
+
+    ours, here = read("training/runtime.yaml"), read(f"{folder}/runtime.yaml")
+    assert here["metadata"].pop("namespace") == "toploss-training"
+    assert here["metadata"]["labels"].pop("app.kubernetes.io/name") == "toploss"
+    both = [
+        made["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+        for made in (ours, here)
+    ]
+    _same_pod(both[0]["spec"], both[1]["spec"])
+    assert here == ours
+
+
+def _same_pod(ours: Json, here: Json) -> None:
+    """Takes from both what may differ."""
+    (mine,), (container,) = ours["containers"], here["containers"]
+    assert here.pop("serviceAccountName") == "toploss-training"
     assert mine["envFrom"].pop() == {"secretRef": {"name": "toploss"}}
-    for lines in (container["volumeMounts"], spec["volumes"]):
+    for lines in (container["volumeMounts"], here["volumes"]):
         assert lines.pop()["name"] == "secrets"
     files = {"TOPLOSS_DATABASE_URL_FILE", "AWS_SHARED_CREDENTIALS_FILE"}
     assert {entry["name"] for entry in container["env"][:2]} == files
     del container["env"][:2]
-    assert here == ours
 
 
 def test_trainings_take_gpus_where_they_are_asked_to(
