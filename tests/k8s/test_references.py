@@ -1,6 +1,9 @@
 """What one object names is there in another, or in the page that says how to make it."""
 
 import re
+import shlex
+import subprocess
+from pathlib import Path
 
 from tests.k8s.rendered import EXAMPLES, K8S, ROOT, Json, of_kind, one, pod, pods
 from toploss import __version__
@@ -43,6 +46,16 @@ def test_secrets_are_those_of_the_page(objects: list[Json]) -> None:
         )
         assert made, (namespace, name)
         assert set(re.findall(r"--from-file=([a-z-]+)=", made[1])) == BY_HAND[name]
+
+
+def test_secrets_can_be_made_as_the_page_says(production: list[Json], tmp_path: Path) -> None:
+    for name in ("admin-key", "database-url", "aws-credentials", "metrics-key"):
+        (tmp_path / name).write_text("…")
+    lines = re.findall(r"^kubectl .*create (?:namespace|secret) (?:.*\\\n)*.*$", PAGE, re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        dry = [*shlex.split(line.replace("\\\n", "")), "--dry-run=client", "--output=name"]
+        subprocess.run(dry, cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_files_of_secrets_are_their_keys(objects: list[Json]) -> None:
