@@ -233,6 +233,19 @@ def test_a_machine_that_is_busy_for_a_while_makes_no_candidate_slow() -> None:
     assert (found.images_per_s, found.slower) == (100, 1)
 
 
+def test_one_lucky_turn_of_production_makes_no_candidate_slow() -> None:
+    turns = iter([100.0] * 5 + [200.0] + [100.0] * 10)
+
+    found = compared("onnx", lambda: 100.0, lambda: next(turns), limit=1.5)
+
+    assert found.fits
+    turns = iter([200.0] * 16)
+    assert not compared("onnx", lambda: 100.0, lambda: next(turns), limit=1.5).fits
+    turns = iter([200.0] + [100.0] * 15)  # looked at anew before it is called slow
+    found = compared("onnx", lambda: 100.0, lambda: next(turns), limit=1.5)
+    assert (found.fits, found.slower) == (True, 1)
+
+
 @pytest.mark.parametrize(
     ("right", "verdict"), [(60, Verdict.REJECT), (67, Verdict.REJECT), (80, Verdict.PROMOTE)]
 )
