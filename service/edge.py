@@ -171,6 +171,8 @@ class _Leaving:
                 self._replaced = True
                 await self._replace(status, headers)
                 return
+            if self.scope["path"] == "/readyz" and (fit := self.api.state.desk.swap.beside):
+                headers["X-Toploss-Schema"] = f"{fit.found}, newer than this release"
             self._sign(headers)
             self._count(status)
         elif self._replaced:

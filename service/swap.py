@@ -14,6 +14,7 @@ from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
+from toploss.fit import Fit
 from toploss.head import Head
 from toploss.heap import give_memory_back
 from toploss.home import Home
@@ -75,6 +76,7 @@ class Swap:
         self._looked = threading.Event()
         self._failure: _Failure | None = None
         self._away = False  # the database could not be asked the last time
+        self._fit: Fit | None = None  # how the database stood to this release then
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="swap", daemon=True)
 
@@ -91,8 +93,15 @@ class Swap:
 
     @property
     def ready(self) -> bool:
-        """A model is loaded and warmed, or none was ever promoted."""
+        """The schema fits, and a model is loaded and warmed, or none was ever promoted."""
+        if self._fit is not None and not self._fit.usable:
+            return False
         return self.serving is not None or (self._looked.is_set() and self._wanted is None)
+
+    @property
+    def beside(self) -> Fit | None:
+        """How the database stands, where a newer release has upgraded it and this one goes on."""
+        return self._fit if self._fit is not None and self._fit.newer else None
 
     def now(self) -> Serving:
         """The version that answers. Raises NoModel."""
@@ -103,6 +112,8 @@ class Swap:
 
     def told(self) -> str:
         """Why nothing answers, in words."""
+        if self._fit is not None and not self._fit.usable:
+            return self._fit.told("of this service")
         if not self._looked.is_set():
             return "the service is starting; try again in a second"
         if self._wanted is None:
@@ -129,6 +140,7 @@ class Swap:
         What fails leaves the present model in place: a database that is away for a while must not
         stop the answers."""
         try:
+            self._check(self._home.db.fit())
             alias = models.production(self._home)
         except Exception as exc:
             if not self._away:
@@ -149,6 +161,13 @@ class Swap:
         )
         self._looked.set()
         return changed
+
+    def _check(self, fit: Fit) -> None:
+        """Another release may upgrade the database while this one answers: say so, once."""
+        before, self._fit = self._fit, fit
+        if before is not None and fit != before:
+            level = logging.WARNING if fit.usable else logging.ERROR
+            log.log(level, "action=schema %s", fit.told("of this service"))
 
     def _follow(self) -> None:
         step_back(BEHIND)  # the threads of an engine's own are as those of the lanes

@@ -1,5 +1,6 @@
 """The database: opened, migrated, and its transactions."""
 
+import logging
 import re
 import sqlite3
 import time
@@ -13,9 +14,13 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from toploss import fit
 from toploss.errors import BadInput, BadSettings, Broken, Refused, WrongSchema
+from toploss.fit import Fit
 from toploss.processes import surely_gone
 from toploss.schema import REVISION
+
+log = logging.getLogger("toploss.database")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE_S = 30.0  # how long one waits for another writer, or for a connection
@@ -75,27 +80,31 @@ class Database:
             time.sleep(TURN_S)
 
     def prepare(self) -> None:
-        """Create a missing database; check the schema of one that is there.
+        """Create a missing database; check the schema of one that is there. A newer one is used
+        where its migrations say that this release may, and the log says so.
 
         Raises:
-            WrongSchema: when it is older or newer than this code.
+            WrongSchema: when it is older, or newer than this code understands.
         """
         with self.read() as connection:  # one view: another process may be making it just now
             tables = inspect(connection).get_table_names()
-            found = _revision(connection)
+            found = fit.of(connection)
         if not tables:
             self.upgrade()
-        elif found != REVISION:
-            newer = found is not None and found > REVISION  # revisions are numbered: "0001", …
-            raise WrongSchema(
-                f"the database {self} has schema {found!r}, this release needs {REVISION!r}; "
-                + ("use the newer release that made it" if newer else "run `toploss db upgrade`")
-            )
+        elif not found.usable:
+            raise WrongSchema(found.told(self))
+        elif found.newer:
+            log.warning("%s", found.told(self))
+
+    def fit(self) -> Fit:
+        """How it stands to this release now: another one may upgrade it while we run."""
+        with self.read() as connection:
+            return fit.of(connection)
 
     def revision(self) -> str | None:
         """The migration that the database stands at; None before the first."""
         with self.read() as connection:
-            return _revision(connection)
+            return fit.of(connection).found
 
     def __str__(self) -> str:
         """The URL without its password."""
@@ -104,7 +113,8 @@ class Database:
     def upgrade(self, *, force: bool = False) -> tuple[str | None, str | None]:
         """Migrate to this release's schema; returns the revisions before and after.
 
-        Two processes may do it at once: the second waits and finds nothing to do.
+        Two processes may do it at once: the second waits and finds nothing to do. A newer one that
+        this release may use is left as it is: who goes back to the release before does so.
 
         Args:
             force: even while a run is active.
@@ -116,22 +126,29 @@ class Database:
         """
         try:
             with self.write(long=True, toploss_upgrade=True) as connection:
-                before = _revision(connection)
+                found = fit.of(connection)
+                before = found.found
+                if found.newer and found.usable:
+                    return before, before
                 if not force and before not in (None, REVISION):
                     _refuse_while_one_runs(connection)
                 self._migrate(connection, before)
-                return before, _revision(connection)
+                return before, fit.of(connection).found
         finally:
             self._engine.dispose()  # SQLite's connection minds no foreign keys; see `_begun`
 
     def _migrate(self, connection: Connection, before: str | None) -> None:
         from alembic import command
+        from alembic.script import ScriptDirectory
         from alembic.util import CommandError
 
         config = _config()
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
+            newest = ScriptDirectory.from_config(config).get_revision("head").module
+            if before != newest.revision:
+                fit.note(connection, newest.revision, newest.min_compatible)
         except CommandError as exc:
             raise WrongSchema(
                 f"the database has schema {before!r}, which this release does not know; "
@@ -330,12 +347,6 @@ def _use_wal(raw: sqlite3.Connection) -> None:
 
 def _without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _config() -> Any:

@@ -18,7 +18,7 @@ from toploss.errors import BadInput, Erased, NotFound, Stale, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.orders import Order
-from toploss.schema import claims, sample_events, samples
+from toploss.schema import REVISION, claims, sample_events, samples
 from toploss.settings import Settings
 from toploss.splits import Split
 
@@ -415,5 +415,6 @@ def record_event(
             actor=actor,
             at=at or time.time(),
             evidence=evidence,
+            schema=REVISION,
         )
     )

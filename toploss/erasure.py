@@ -28,7 +28,15 @@ from toploss.ids import new_id
 from toploss.models import Version
 from toploss.novelty import packed
 from toploss.runs import ACTIVE
-from toploss.schema import claims, erasures, holdout_answers, likenesses, runs, sample_events
+from toploss.schema import (
+    claims,
+    erasures,
+    holdout_answers,
+    likenesses,
+    runs,
+    sample_events,
+    scores_of_0_1,
+)
 from toploss.schema import samples as table
 from toploss.schema import versions as version_table
 from toploss.snapshots import Snapshot
@@ -143,7 +151,7 @@ def _bury(connection: Connection, row: Row[Any], reason: str, actor: str) -> Non
         evidence={"reason": reason},
     )
     scoring.forget(connection, row.seq)
-    for of_sample in (likenesses, claims, holdout_answers):
+    for of_sample in (likenesses, claims, holdout_answers, scores_of_0_1):
         connection.execute(of_sample.delete().where(of_sample.c.sample_seq == row.seq))
     if row.split == Split.TEST:
         holdout.remove(connection, row.seq)

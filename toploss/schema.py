@@ -23,9 +23,20 @@ from sqlalchemy import (
 )
 
 # The migration that these tables are; a test holds it against the newest in migrations/.
-REVISION = "0014"
+REVISION = "0015"
 
 metadata = MetaData()
+
+# What releases say to each other: the upgrades of this database. The newest revision stands.
+upgrades = Table(
+    "upgrades",
+    metadata,
+    Column("revision", String(8), primary_key=True),
+    Column("min_compatible", String(8), nullable=False),  # the oldest code that may use it
+    Column("at", Double, nullable=False),
+    # Up to this event every table tells what happened; of later ones `toploss.arrears` sees to it.
+    Column("events_told", Integer, nullable=False),
+)
 
 # What was fixed once for this data set: the split's shares and seed.
 facts = Table(
@@ -129,6 +140,7 @@ sample_events = Table(
     Column("actor", String(100), nullable=False),
     Column("at", Double, nullable=False),
     Column("evidence", JSON),  # of a decision: version, loss, predicted, as the reviewer saw them
+    Column("schema", String(8)),  # the revision of the code that wrote it; none: from before 0015
     Index("sample_events_by_sample", "sample_id", "seq"),
     Index("sample_events_decided", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
     Index("sample_events_by_actor", "actor", "seq", sqlite_where=DECIDED, postgresql_where=DECIDED),
@@ -412,7 +424,7 @@ scorings = Table(
 # Held-out scores of samples; what the review lists. Split and label are those of `samples`, kept
 # here as well, so that a page is read from one index.
 scores = Table(
-    "scores",
+    "held_out_scores",
     metadata,
     Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
     Column("scoring", Integer, ForeignKey("scorings.id"), primary_key=True),
@@ -433,7 +445,7 @@ scores = Table(
     Column("nearest", LargeBinary),  # of `scoring.NEAR`
     *(
         Index(
-            f"scores_by_{order}",
+            f"held_out_by_{order}",
             "scoring",
             "listed",
             order,
@@ -445,8 +457,24 @@ scores = Table(
         for order in ("loss", "margin", "combined", "confident_wrong", "neighbours")
     ),
     # Not by the scoring first: SQLite would think an index of the orders as good.
-    Index("scores_by_pair", "class_id", "listed", "predicted_class_id", "scoring"),
-    Index("scores_by_predicted", "predicted_class_id", "listed", "scoring"),
+    Index("held_out_by_pair", "class_id", "listed", "predicted_class_id", "scoring"),
+    Index("held_out_by_predicted", "predicted_class_id", "listed", "scoring"),
+)
+
+# As 0.1.0 has them: its servers read and write these while the first ones of this release run
+# beside them. Nobody else does; the release after this one removes them.
+scores_of_0_1 = Table(
+    "scores",
+    metadata,
+    Column("version", String(26), ForeignKey("versions.name"), primary_key=True),
+    Column("sample_seq", Integer, ForeignKey("samples.seq"), primary_key=True),
+    Column("predicted_class_id", Integer, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("loss", Double, nullable=False),
+    Column("probabilities", LargeBinary, nullable=False),
+    Column("fold", Integer),
+    Column("held_out", Boolean, nullable=False),
+    Index("scores_by_loss", "version", "loss", "sample_seq"),
 )
 
 # How many scored samples there are of each kind: changed in the transaction that changes them.

@@ -84,6 +84,11 @@ def follow(connection: Connection, sample: Row[Any], standing: Standing) -> None
 def merge(connection: Connection, gone: int, kept: int) -> None:
     """Two classes have become one, in the answers and in the labels. It looks at every answer."""
     connection.execute(answers.update().where(answers.c.class_id == gone).values(class_id=kept))
+    recount(connection)
+
+
+def recount(connection: Connection) -> None:
+    """Every version, anew from the answers."""
     for version in connection.execute(select(tallies.c.version)).scalars().all():
         _count(connection, version)
 

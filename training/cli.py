@@ -42,14 +42,23 @@ app.add_typer(db, name="db")
 def upgrade(
     force: Annotated[bool, typer.Option("--force", help="Even while a run is active.")] = False,
 ) -> Answer:
-    """Bring the database to this release's schema; a missing one is created. Stop the services
-    first: one of the release before does not know the tables of this one."""
+    """Bring the database to this release's schema; a missing one is created. Services of the
+    release before may run on meanwhile (docs/operating.md); stop its dispatcher first. Once they
+    are gone, do it again, or start a dispatcher: what they wrote meanwhile is told to all tables.
+    """
+    from toploss import arrears
     from toploss.database import Database
+    from toploss.home import Home
     from toploss.settings import read_settings
 
     before, after = Database(read_settings().database).upgrade(force=force)
+    home, late = Home.open(), 0
+    while number := arrears.follow(home):
+        late += number
     told = f"the database was at {after} already" if before == after else f"{before} → {after}"
-    return Answer({"before": before, "after": after}, told)
+    if late:
+        told += f"; {late} samples that an older release had changed were told anew"
+    return Answer({"before": before, "after": after, "late": late}, told)
 
 
 def _version(shown: bool) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from toploss import erasure, policy, records, retention, runs, settling, upkeep
+from toploss import arrears, erasure, policy, records, retention, runs, settling, upkeep
 from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
@@ -152,6 +152,7 @@ class Dispatcher:
             return
         try:
             settling.finish(self._home)
+            arrears.follow(self._home)
             upkeep.step(self._home)
             erasure.finish(self._home)
             self._prune()

@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 from safetensors.numpy import load, save
+from sqlalchemy import text
+from starlette.testclient import TestClient
 
+from service.edge import Edge
 from service.swap import Swap
 from tests.service.conftest import House, picture
 from toploss import artifact, bentostore, models
 from toploss.errors import Broken
+from toploss.schema import REVISION, upgrades
 
 
 def test_every_answer_under_a_swap_names_one_of_the_versions(house: House) -> None:
@@ -88,6 +92,40 @@ def test_not_ready_before_the_first_look_nor_while_a_promoted_version_does_not_l
     swap._failure = None
     swap.look()
     assert swap.ready
+
+
+def readyz(house: House) -> Any:
+    """As BentoML's own route is seen through our edge."""
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return TestClient(Edge(plain, api=house.client.app._api)).get(  # type: ignore[attr-defined]
+        "/readyz", headers={"host": "localhost"}
+    )
+
+
+def test_a_database_that_another_release_has_upgraded_is_told_and_left_when_it_has_to_be(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service goes on where the newer schema lets it, and is not ready where it does not."""
+    swap = Swap(house.home)
+    swap.look()
+    for revision, oldest in (("9998", REVISION), ("9999", "9998")):
+        with house.home.db.write() as connection:
+            connection.execute(
+                text("UPDATE alembic_version SET version_num = :to"), {"to": revision}
+            )
+            row = {"revision": revision, "min_compatible": oldest, "at": 0.0, "events_told": 0}
+            connection.execute(upgrades.insert().values(row))
+        swap.look()
+        assert swap.ready == (oldest == REVISION)
+        assert swap.beside is not None
+        house.wait(lambda: house.desk.swap.beside == swap.beside)
+        assert readyz(house).headers["x-toploss-schema"] == f"{revision}, newer than this release"
+        assert f"action=schema the database of this service has schema '{revision}'" in caplog.text
+    assert "use the newer release" in swap.told()
 
 
 def test_the_store_holds_the_version_and_mends_what_is_damaged(house: House) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 import toploss.database
 from toploss.database import Database, one_at_a_time
 from toploss.errors import BadInput, BadSettings, Broken, WrongSchema
-from toploss.schema import REVISION, facts, triggers
+from toploss.schema import REVISION, facts, triggers, upgrades
 
 
 @pytest.fixture
@@ -116,6 +116,54 @@ def test_another_schema_is_refused_with_its_remedy(database, revision, remedy):
         database.prepare()
 
     assert str(caught.value).endswith(remedy)
+
+
+def upgraded_later(database, *, oldest, revision="9999"):
+    """As a later release leaves it, which says what the oldest code is that may use it."""
+    with database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
+        row = {"revision": revision, "min_compatible": oldest, "at": 0.0, "events_told": 0}
+        connection.execute(upgrades.insert().values(row))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request, database):
+    if request.param == "sqlite":
+        yield database
+        return
+    made = Database(request.getfixturevalue("new_postgres")())
+    yield made
+    made.close()
+
+
+def test_a_newer_schema_that_lets_this_release_in_is_used_and_told(either, caplog):
+    """So a release runs beside the next one, and comes back after it."""
+    upgraded_later(either, oldest=REVISION)
+
+    either.prepare()
+
+    assert "newer than this release's" in caplog.text
+    assert either.upgrade() == ("9999", "9999")
+    found = either.fit()
+    assert (found.found, found.newer, found.usable) == ("9999", True, True)
+
+
+def test_a_newer_schema_that_shuts_this_release_out_is_refused(either):
+    upgraded_later(either, oldest="9998")
+
+    assert not either.fit().usable
+    with pytest.raises(WrongSchema, match="use the newer release that made it"):
+        either.prepare()
+    with pytest.raises(WrongSchema, match="does not know"):
+        either.upgrade()
+
+
+def test_an_upgrade_notes_who_may_use_the_database(either):
+    with either.read() as connection:
+        (noted,) = connection.execute(select(upgrades)).all()
+
+    assert noted.revision == REVISION
+    assert "0001" <= noted.min_compatible <= REVISION
 
 
 def test_a_newer_schema_is_not_upgraded(database):

@@ -1,4 +1,7 @@
-"""The review list in every order, at any size."""
+"""The review list in every order, at any size.
+
+0.1.0's own table stays as it is: its servers may still run when this is done.
+"""
 
 from collections import Counter
 from typing import Any
@@ -44,16 +47,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sample_seq"),
     )
     _widen_bands()
-    op.drop_index("scores_by_loss", "scores")
-    op.rename_table("scores", "old_scores")
     scorings, scores, tallies = _tables()
     _fill(op.get_bind(), scorings, scores, tallies)
-    op.drop_table("old_scores")
     # Now, or the rows would be put into every index one by one.
     for order in ORDERS:
         op.create_index(
-            f"scores_by_{order}",
-            "scores",
+            f"held_out_by_{order}",
+            "held_out_scores",
             [
                 "scoring",
                 "listed",
@@ -65,9 +65,13 @@ def upgrade() -> None:
             ],
         )
     op.create_index(
-        "scores_by_pair", "scores", ["class_id", "listed", "predicted_class_id", "scoring"]
+        "held_out_by_pair",
+        "held_out_scores",
+        ["class_id", "listed", "predicted_class_id", "scoring"],
     )
-    op.create_index("scores_by_predicted", "scores", ["predicted_class_id", "listed", "scoring"])
+    op.create_index(
+        "held_out_by_predicted", "held_out_scores", ["predicted_class_id", "listed", "scoring"]
+    )
 
 
 def _widen_bands() -> None:
@@ -99,7 +103,7 @@ def _tables() -> tuple[sa.Table, sa.Table, sa.Table]:
         sa.UniqueConstraint("version"),
     )
     scores = op.create_table(
-        "scores",
+        "held_out_scores",
         sa.Column("sample_seq", sa.Integer(), nullable=False),
         sa.Column("scoring", sa.Integer(), nullable=False),
         sa.Column("listed", sa.Integer(), nullable=False),
@@ -141,7 +145,7 @@ def _fill(connection: Any, scorings: sa.Table, scores: sa.Table, tallies: sa.Tab
     for name, outputs in connection.execute(sa.select(versions)).all():
         rows = connection.execute(
             sa.text(
-                "SELECT o.*, s.split, s.class_id, s.decision FROM old_scores o "
+                "SELECT o.*, s.split, s.class_id, s.decision FROM scores o "
                 "JOIN samples s ON s.seq = o.sample_seq "
                 "WHERE o.version = :version AND s.split <> 'test' ORDER BY o.sample_seq"
             ),
