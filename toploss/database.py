@@ -1,6 +1,7 @@
 """The database: opened, migrated, and its transactions."""
 
 import logging
+import os
 import re
 import sqlite3
 import time
@@ -159,6 +160,37 @@ class Database:
                 f"the database {self} cannot be upgraded from {before!r}: {exc.orig}; "
                 "it is as it was; restore a back-up, or name another in TOPLOSS_DATABASE_URL"
             ) from exc
+
+    def copy_to(self, file: Path) -> None:
+        """A copy of SQLite's database as it stands, in one file, while others write. What was
+        deleted is not in it. The file is there when it is whole.
+
+        Raises:
+            Refused: it is PostgreSQL, which has its own tools. BadInput: the file is there already,
+                or cannot be written.
+        """
+        if self._engine.dialect.name != "sqlite":
+            raise Refused(
+                f"the database {self} is PostgreSQL; back it up with its own "
+                "`pg_dump --format=custom --file=FILE`"
+            )
+        part = file.with_name(f".{file.name[:200]}.part")
+        try:
+            if file.exists():
+                raise BadInput(f"{file} is there already; name a file that is not")
+            part.unlink(missing_ok=True)
+            part.touch()
+        except OSError as exc:
+            raise BadInput(f"{file} cannot be written ({exc.strerror}); name another") from exc
+        try:
+            with self._told(), self._engine.connect() as connection:
+                # Not within a transaction, so not by `read`.
+                connection.connection.cursor().execute("VACUUM INTO ?", (str(part),))
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._engine.dispose()

@@ -1,5 +1,6 @@
 """`toploss`: the command line. Everything heavy is imported inside the commands."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +60,22 @@ def upgrade(
     if late:
         told += f"; {late} samples that an older release had changed were told anew"
     return Answer({"before": before, "after": after, "late": late}, told)
+
+
+@command(db, "backup")
+def backup(
+    file: Annotated[Path, typer.Argument(help="What to write; it must not be there yet.")],
+) -> Answer:
+    """Copy the SQLite database into a file while the service runs. The storage is copied after it,
+    with any tool (docs/operating.md); PostgreSQL has `pg_dump`."""
+    from toploss.database import Database
+    from toploss.settings import read_settings
+
+    database = Database(read_settings().database)
+    database.copy_to(file)
+    size = file.stat().st_size
+    data = {"file": str(file), "bytes": size, "schema": database.revision()}
+    return Answer(data, f"{size:,} bytes in {file}; now copy the storage")
 
 
 def _version(shown: bool) -> None:

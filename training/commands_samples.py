@@ -1,11 +1,12 @@
 """Commands on single samples."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.edge import Answer, command, table, when
+from training.edge import Answer, command, table, when, write_whole
 
 if TYPE_CHECKING:
     from toploss.erasure import Tombstone
@@ -93,15 +94,45 @@ def lineage(
     return Answer(data, text + ("\nthere are more; --limit shows them" if after else ""))
 
 
-@command(samples, "erase")
-def erase(
-    sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],
-    reason: Annotated[str, typer.Option(help="Why it has to go; it is kept.")],
+@command(samples, "erased")
+def erased(
+    file: Annotated[Path, typer.Argument(help="What to write, a CSV; it has ids and no images.")],
 ) -> Answer:
-    """Erase a sample for good: its image, and all that was made of it. A tombstone stays."""
-    from toploss import erasure
+    """Write down which samples were erased. Keep it apart from the back-ups: one from before an
+    erasure brings the sample back, until `samples erase --from` has forgotten it again."""
+    from toploss import tombstones
     from toploss.home import Home
 
+    stones = tombstones.listed(Home.open())
+    write_whole(file, tombstones.as_csv(stones))
+    return Answer(
+        {"file": str(file), "erased": len(stones)}, f"{len(stones)} erased samples in {file}"
+    )
+
+
+@command(samples, "erase")
+def erase(
+    sample: Annotated[
+        str | None, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it has to go; it is kept.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", help="Those of a file of `samples erased`, after a restore."),
+    ] = None,
+) -> Answer:
+    """Erase a sample for good: its image, and all that was made of it. A tombstone stays."""
+    from toploss import erasure, tombstones
+    from toploss.home import Home
+
+    if file is not None and sample is None and reason is None:
+        done = tombstones.replay(Home.open(), file, actor="local")
+        return Answer(
+            asdict(done),
+            f"{done.erased} samples erased; {done.before} were before, {done.unknown} are not here",
+        )
+    if file is not None or sample is None or reason is None:
+        raise typer.BadParameter("give a sample and its --reason, or a file by --from")
     stone = erasure.erase(Home.open(), sample, reason=reason, actor="local")
     return Answer(asdict(stone), f"sample {sample}\n{_told(stone)}")
 

@@ -254,12 +254,14 @@ def test_every_command_answers_in_json_and_nothing_else(
         dispatch --once
         samples show {sample}
         samples lineage {sample}
+        samples erased {tmp_path / "erased.csv"}
         captures list --state all
         captures prune --all
         keys create ann --role review
         keys list
         keys revoke ann
         db upgrade
+        db backup {tmp_path / "backup.db"}
     """.strip().splitlines()
     asked = {tuple(line.split())[: 2 if line.split()[0] in GROUPS else 1] for line in commands}
 

