@@ -117,7 +117,7 @@ def test_after_a_restore_every_decision_is_there_and_the_loop_goes_on(
     home: Home, tmp_path: Path, new_postgres: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_on(home, monkeypatch)
-    first, second, third, gone = losses.top(home, limit=4)[0]
+    first, second, third, gone = losses.top(home, limit=4).items
     decide(home, first.id, "relabel", "red" if first.label != "red" else "blue")
     decide(home, second.id, "confirm")
     samples.add(home, coloured("green", 777), "green", name="new.png", actor="ann")
@@ -180,7 +180,7 @@ def test_a_file_that_has_no_tombstones_erases_nothing(
     learned_home: Callable[..., Home], tmp_path: Path, rows: str
 ) -> None:
     home, file = learned_home(), tmp_path / "erased.csv"
-    sample = losses.top(home, limit=1)[0][0].id
+    sample = losses.top(home, limit=1).items[0].id
     file.write_text(rows.format(id=sample))
 
     with pytest.raises(BadInput):

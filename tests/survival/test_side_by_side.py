@@ -115,10 +115,10 @@ class Balancer:
     ready: list[Server] = field(default_factory=list)
     seen: list[tuple[str, str, int | str]] = field(default_factory=list)  # what, by whom, how
     _turn: Iterator[int] = field(default_factory=itertools.count)
-    _stopped: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def probe(self) -> None:
-        while not self._stopped.wait(0.1):
+        while not self.stopped.wait(0.1):
             self.ready = [server for server in self.servers if answers(server.client)]
 
     def send(self, what: str, method: str, path: str, **more: Any) -> httpx.Response | None:
@@ -135,10 +135,10 @@ class Balancer:
     def steadily(self, what: str, once: Callable[[], object]) -> threading.Thread:
         def go() -> None:
             due = time.monotonic()
-            while not self._stopped.is_set():
+            while not self.stopped.is_set():
                 once()
                 due = max(due + PACE_S[what], time.monotonic())
-                self._stopped.wait(due - time.monotonic())
+                self.stopped.wait(due - time.monotonic())
 
         return threading.Thread(target=go, name=what)
 
@@ -155,12 +155,23 @@ class Traffic:
     """What users do meanwhile."""
 
     def __init__(self, through: Balancer) -> None:
-        self._send = through.send
+        self._through, self._send = through, through.send
         self._numbers, self._turn = itertools.count(10_000), itertools.count()
         self.decided: list[str] = []  # ids of decisions that were answered
         self.posted: list[str] = []
         self.threads = [through.steadily(name, getattr(self, name)) for name in PACE_S]
         self.threads.append(threading.Thread(target=through.probe, name="probe"))
+
+    @contextmanager
+    def flowing(self) -> Iterator[None]:
+        for thread in self.threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._through.stopped.set()
+            for thread in self.threads:
+                thread.join(60)
 
     def predict(self) -> None:
         image = coloured("red", next(self._numbers))
@@ -211,20 +222,17 @@ def test_no_request_fails_while_0_1_0_is_upgraded_under_traffic(
         old = [stack.enter_context(place.server(old_code, f"old-{n}")) for n in (1, 2)]
         balancer.servers += old
         balancer.ready = list(old)
-        stack.callback(lambda: [thread.join(60) for thread in traffic.threads])
-        stack.callback(balancer._stopped.set)
-        for thread in traffic.threads:
-            thread.start()
-        time.sleep(SOME_S)
-        upgraded = place.toploss(ROOT, "db", "upgrade")
-        before = len(balancer.seen)
-        time.sleep(SOME_S)  # both of 0.1.0 on today's tables
-        since = Counter(balancer.seen[before:])
-        for number, leaving in enumerate(old, start=1):
-            balancer.servers.append(stack.enter_context(place.server(ROOT, f"new-{number}")))
+        with traffic.flowing():
             time.sleep(SOME_S)
-            balancer.leave(leaving)
-        time.sleep(SOME_S)
+            upgraded = place.toploss(ROOT, "db", "upgrade")
+            before = len(balancer.seen)
+            time.sleep(SOME_S)  # both of 0.1.0 on today's tables
+            since = Counter(balancer.seen[before:])
+            for number, leaving in enumerate(old, start=1):
+                balancer.servers.append(stack.enter_context(place.server(ROOT, f"new-{number}")))
+                time.sleep(SOME_S)
+                balancer.leave(leaving)
+            time.sleep(SOME_S)
 
     wrong = [one for one in balancer.seen if one[2] not in (200, 201)]
     print(Counter(balancer.seen))
