@@ -14,6 +14,7 @@ from tests.service.conftest import LABELS, is_problem, plain, publish, settings_
 from tests.service.running import ROOT, Server, command, environment, free_port, served, soon
 from toploss import keys, models
 from toploss.home import Home
+from toploss.schema import REVISION, upgrades
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,22 @@ def test_an_empty_home_is_ready_and_kill_9_leaves_no_worker(tmp_path: Path) -> N
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait(10)
         soon(lambda: not any(process.is_running() for process in family), seconds=10)
+
+
+def test_after_a_roll_back_it_serves_on_the_next_release_s_schema_and_says_so(
+    tmp_path: Path,
+) -> None:
+    home = Home.open(settings_for(tmp_path / "home"))
+    with home.db.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        row = {"min_compatible": REVISION, "at": 0.0, "events_told": 0}
+        connection.execute(upgrades.insert().values(revision="9999", **row))
+    home.db.close()
+    with served(tmp_path) as server:
+        answer = server.client.get("/readyz")
+        assert answer.headers["x-toploss-schema"] == "9999, newer than this release"
+        assert server.client.post("/v1/classes", json={"name": "red"}).status_code == 201
+        assert "which may use it beside the newer one" in server.log.read_text()
 
 
 @pytest.mark.parametrize("how", ["option", "variable", "schema", "setting"])

