@@ -9,11 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
 
-from toploss import holdout, questions, samples, scoring, trials
+from toploss import fit, holdout, questions, samples, scoring, trials
 from toploss.database import one_at_a_time
 from toploss.decisions import Standing, State
 from toploss.home import Home
-from toploss.schema import asked_opinions, holdout_samples, opinions, sample_events, upgrades
+from toploss.schema import (
+    REVISION,
+    asked_opinions,
+    holdout_samples,
+    opinions,
+    sample_events,
+    upgrades,
+)
 from toploss.schema import samples as table
 from toploss.splits import Split
 
@@ -24,9 +31,11 @@ AT_ONCE = 500  # samples in one transaction
 
 
 def follow(home: Home) -> int:
-    """Tell a batch of what is in arrears; returns how many samples it was."""
+    """Tell a batch of what is in arrears; returns how many samples it was: none on the schema of a
+    newer release, whose tables only that one knows."""
     with home.db.read() as connection:  # most times there is none, and no lock to be had for it
-        if _newest(connection) <= _told(connection):
+        theirs = fit.of(connection).newer
+        if theirs or _newest(connection) <= _told(connection):
             return 0
     with home.db.write() as connection:
         one_at_a_time(connection)
@@ -44,8 +53,7 @@ def follow(home: Home) -> int:
         if any(row.split == Split.TEST for row in rows):
             trials.recount(connection)
         upto = newest if len(events) < AT_ONCE else events[-1].seq
-        last = select(func.max(upgrades.c.revision)).scalar_subquery()
-        this = upgrades.update().where(upgrades.c.revision == last)
+        this = upgrades.update().where(upgrades.c.revision == REVISION)
         connection.execute(this.values(events_told=upto))
         return len(rows)
 

@@ -10,7 +10,14 @@ from tests.toploss import given
 from tests.toploss.deciding import consistent, decide, row
 from toploss import arrears, decisions, erasure, holdout, questions, scoring, trials
 from toploss.home import Home
-from toploss.schema import REVISION, holdout_samples, holdout_tallies, sample_events, samples
+from toploss.schema import (
+    REVISION,
+    holdout_samples,
+    holdout_tallies,
+    sample_events,
+    samples,
+    upgrades,
+)
 from toploss.splits import Split
 
 
@@ -87,6 +94,19 @@ def test_a_later_look_begins_where_the_last_one_ended(home: Home) -> None:
     with older():
         decide(home, one.id, "skip")
     assert arrears.follow(home) == 1
+
+
+def test_what_a_newer_release_has_to_tell_is_left_to_it(home: Home) -> None:
+    with older():
+        given.sample(home, 1, "cat")
+    with home.db.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        row = {"min_compatible": REVISION, "at": 0.0, "events_told": 0}
+        connection.execute(upgrades.insert().values(revision="9999", **row))
+
+    assert arrears.follow(home) == 0
+    with home.db.read() as connection:
+        assert connection.execute(select(upgrades.c.events_told)).scalars().all() == [0, 0]
 
 
 def test_an_erased_sample_stays_gone(home: Home) -> None:
