@@ -5,12 +5,12 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
 
 from toploss.errors import ToplossError
-from toploss.home import Home
 from toploss.keys import Ring
 
 
@@ -21,35 +21,34 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def refuse_in_supervisor(configured: str) -> None:
+def refuse_in_supervisor(configured: str, ring: Callable[[], Ring]) -> None:
     """Refuse to start in the process of `bentoml serve`, before it has workers: it starts a worker
     that ends again, for ever.
 
     Args:
         configured: the host of BentoML's configuration, which `--host` and BENTOML_HOST overrule.
+        ring: the keys. What it raises is told in a line, and nothing starts.
     """
     given = _command("host")
     if given is None:
         return  # a worker, a build, a test
     host = given["host"] or configured
     try:
-        home = Home.open()
-        has_keys = bool(Ring.load(home).keys)
-        home.db.close()
+        has_keys = bool(ring().keys)
     except ToplossError as exc:
         _refuse(str(exc))
     if not has_keys and not is_loopback(host):
         _refuse(_told(host))
 
 
-def refuse_in_worker(home: Home) -> None:
+def refuse_in_worker(ring: Ring) -> None:
     """The address that was really bound has the last word; the supervisor is ended as well."""
     given = _command("fd")
     if given is None:
         return
     with socket.socket(fileno=os.dup(given["fd"])) as bound:
         address = bound.getsockname()
-    if isinstance(address, tuple) and not is_loopback(address[0]) and not Ring.load(home).keys:
+    if isinstance(address, tuple) and not is_loopback(address[0]) and not ring.keys:
         print(f"toploss: {_told(address[0])}", file=sys.stderr, flush=True)
         os.kill(os.getppid(), signal.SIGTERM)
         os._exit(1)

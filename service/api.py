@@ -1,11 +1,14 @@
 """The FastAPI application: every route of ours. BentoML mounts it."""
 
-from fastapi import FastAPI
+from collections.abc import Iterable
+
+from fastapi import APIRouter, FastAPI
 
 from service import (
     archives,
     blind,
     captures,
+    card,
     drift,
     evidence,
     explanations,
@@ -26,9 +29,47 @@ from service import (
 from service.pages import WEB, Assets
 from toploss import __version__
 
+PARTS = (
+    predictions,
+    explanations,
+    archives,
+    samples,
+    evidence,
+    review,
+    captures,
+    progress,
+    trail,
+    blind,
+    retraining,
+    policy,
+    hooks,
+    card,
+    models,
+    drift,
+    lineage,
+    pages,
+    login,
+)
+
 
 def build() -> FastAPI:
-    """The routes, without a desk: whoever serves them lays one at `app.state.desk`."""
+    """Every route, without a desk: whoever serves them lays one at `app.state.desk`."""
+    api = bare(
+        [*(part.router for part in PARTS), lineage.web],
+        front="/review",
+        elsewhere="GET /docs.json lists the routes",
+    )
+    api.mount("/web", Assets(directory=WEB), name="web")
+    return api
+
+
+def bare(routers: Iterable[APIRouter], *, front: str, elsewhere: str) -> FastAPI:
+    """These routes alone.
+
+    Args:
+        front: where a browser is led that asks for `/`.
+        elsewhere: what who asks for another route is told to do.
+    """
     api = FastAPI(
         title="Toploss",
         version=__version__,
@@ -37,28 +78,8 @@ def build() -> FastAPI:
         redoc_url=None,
         responses=problems.DECLARED,
     )
+    api.state.front, api.state.elsewhere = front, elsewhere
     problems.install(api)
-    for part in (
-        predictions,
-        explanations,
-        archives,
-        samples,
-        evidence,
-        review,
-        captures,
-        progress,
-        trail,
-        blind,
-        retraining,
-        policy,
-        hooks,
-        models,
-        drift,
-        lineage,
-        pages,
-        login,
-    ):
-        api.include_router(part.router)
-    api.include_router(lineage.web)
-    api.mount("/web", Assets(directory=WEB), name="web")
+    for router in routers:
+        api.include_router(router)
     return api

@@ -14,16 +14,17 @@ from bentoml._internal.utils.analytics import usage_stats
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
 from service import address, framing, logs
-from service.api import build
-from service.desk import Desk
+from service import mode as modes
 from service.edge import Edge
+from service.packing import Packed
 from toploss.heap import allocate_to_give_back
-from toploss.home import Home
 from toploss.processes import follow_parent
+from toploss.settings import read_settings
 
 usage_stats.do_not_track.cache_clear()  # its command line has asked before we could say no
 framing.install()
-api = build()
+mode = modes.found()
+api = mode.api()
 
 
 class _Unhurried(bentoml.Service):  # type: ignore[misc]  # untyped there
@@ -63,21 +64,17 @@ def _collects_traces() -> bool:
 class Toploss:
     """An image classifier that shows what it was most wrong about, and retrains itself."""
 
+    packed = Packed()
+
     def __init__(self) -> None:
-        home = Home.open()
-        address.refuse_in_worker(home)
+        address.refuse_in_worker(mode.ring())
         allocate_to_give_back()
-        logs.install(home.settings.log_format)
+        logs.install(read_settings().log_format)
         # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
         follow_parent(lambda: os._exit(1))
-        self._desk = Desk.lay(home)
+        self._desk = mode.desk()
         api.state.desk = self._desk
-        self._desk.reports.start()  # before a model is loaded: that may be what ends the process
-        self._desk.swap.start()
-        self._desk.shadow.start()
-        self._desk.traffic.start()
-        self._desk.capture.start()
-        self._desk.newcomers.start()
+        self._desk.start()
 
     def __is_ready__(self) -> bool:
         return self._desk.swap.ready
@@ -90,4 +87,4 @@ class Toploss:
 served: Any = Toploss  # the decorator has made a service of the class
 served.add_asgi_middleware(Edge, api=api)
 served.inject_config()
-address.refuse_in_supervisor(str(BentoMLContainer.http.host.get()))
+address.refuse_in_supervisor(str(BentoMLContainer.http.host.get()), mode.ring)

@@ -83,8 +83,8 @@ class Doorkeeper:
     def __init__(self, home: Home) -> None:
         """Raises BadSettings: the admin's key file holds no key."""
         self._home = home
-        self.ring = Ring.load(home)
-        self._secret = keys.session_secret(home) if self.ring.ever else b""
+        self.ring = self._load()
+        self._secret = self._signing() if self.ring.ever else b""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="keys", daemon=True)
         self._thread.start()
@@ -98,9 +98,9 @@ class Doorkeeper:
     def look(self) -> None:
         """What cannot be read leaves the keys as they were."""
         try:
-            ring = Ring.load(self._home, again=True)
+            ring = self._load(again=True)
             if ring.ever and not self._secret:
-                self._secret = keys.session_secret(self._home)
+                self._secret = self._signing()
         except Exception as exc:
             log.warning("action=look-at-keys outcome=failed error=%r; they stay as they are", exc)
             return
@@ -131,6 +131,13 @@ class Doorkeeper:
         told = json.dumps([mark, time.time() + SESSION_S]).encode()
         body = base64.urlsafe_b64encode(told).decode()
         return f"{body}.{self._signed(body)}"
+
+    def _load(self, *, again: bool = False) -> Ring:
+        return Ring.load(self._home, again=again)
+
+    def _signing(self) -> bytes:
+        """What sessions are signed with."""
+        return keys.session_secret(self._home)
 
     def _signed_in(self, cookie: str) -> Caller | None:
         try:

@@ -41,34 +41,64 @@ class Desk:
 
     @classmethod
     def lay(cls, home: Home) -> "Desk":
-        settings = home.settings
-        batcher = Batcher(
-            home.limits,
-            threads=settings.thread_count,
-            places=settings.queue_size,
-            largest=settings.batch_size,
-            wait_s=settings.batch_wait_ms / 1000,
-            timeout_s=settings.timeout_s,
-        )
+        """With everything."""
+        batcher = batcher_for(home)
         shadow = Shadow(home, batcher)
         swap = Swap(home, also=shadow.look)
-        return cls(
-            home=home,
+        return cls.around(
+            home,
+            batcher,
             swap=swap,
             newcomers=Newcomers(home, swap, batcher),
-            batcher=batcher,
-            cache=Cache(batcher, settings.cache_bytes),
             shadow=shadow,
             traffic=Traffic(home),
             reports=Reports(home, swap),
             capture=Capture(home),
             doorkeeper=Doorkeeper(home),
+        )
+
+    @classmethod
+    def around(
+        cls,
+        home: Home,
+        batcher: Batcher,
+        *,
+        swap: Swap,
+        newcomers: Newcomers,
+        shadow: Shadow,
+        traffic: Traffic,
+        reports: Reports,
+        capture: Capture,
+        doorkeeper: Doorkeeper,
+    ) -> "Desk":
+        """With these, and what every server has."""
+        settings = home.settings
+        return cls(
+            home=home,
+            swap=swap,
+            newcomers=newcomers,
+            batcher=batcher,
+            cache=Cache(batcher, settings.cache_bytes),
+            shadow=shadow,
+            traffic=traffic,
+            reports=reports,
+            capture=capture,
+            doorkeeper=doorkeeper,
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
             archives=Bodies(most=ARCHIVES * settings.max_archive, timeout_s=settings.timeout_s),
             explaining=asyncio.Semaphore(1),
             unpacking=asyncio.Semaphore(1),
         )
+
+    def start(self) -> None:
+        """Start the threads. Returns when the model is loaded, or that takes long."""
+        self.reports.start()  # before a model is loaded: that may be what ends the process
+        self.swap.start()
+        self.shadow.start()
+        self.traffic.start()
+        self.capture.start()
+        self.newcomers.start()
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
@@ -81,6 +111,18 @@ class Desk:
         self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()
+
+
+def batcher_for(home: Home) -> Batcher:
+    settings = home.settings
+    return Batcher(
+        home.limits,
+        threads=settings.thread_count,
+        places=settings.queue_size,
+        largest=settings.batch_size,
+        wait_s=settings.batch_wait_ms / 1000,
+        timeout_s=settings.timeout_s,
+    )
 
 
 async def _desk(request: Request) -> Desk:

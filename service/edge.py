@@ -54,7 +54,7 @@ class Edge:
         )
         # BentoML's own page there has scripts from elsewhere.
         if refused is None and scope["path"] == "/" and scope["method"] in READING:
-            refused = RedirectResponse("/review", 307)
+            refused = RedirectResponse(self._api.state.front, 307)
         if refused is not None:
             await refused(scope, receive, leaving)
             return
@@ -63,11 +63,11 @@ class Edge:
             await self._app(scope, body, leaving)
         except ClientDisconnect:  # in the middle of its body: nobody hears the answer
             if not leaving.started:
-                await _said(408, scope)(scope, receive, leaving)
+                await leaving.said(408)(scope, receive, leaving)
         except Exception:
             log.exception("action=%s path=%s outcome=bug", scope["method"], scope["path"][:200])
             if not leaving.started:
-                await _said(500, scope)(scope, receive, leaving)
+                await leaving.said(500)(scope, receive, leaving)
             elif not leaving.ended:
                 raise  # half an answer is out: the connection has to break
         finally:
@@ -83,7 +83,7 @@ class Edge:
             return _from_elsewhere(headers) if method not in READING else None
         caller = desk.doorkeeper.caller(headers)
         if caller is None:
-            return _unknown(scope, headers)
+            return self._unknown(scope, headers)
         scope["toploss.caller"] = caller
         if not caller.key.role.covers(wanted := auth.needed(method, path)):
             return _refused(
@@ -111,6 +111,20 @@ class Edge:
                 {"Retry-After": str(wait_s)},
             )
         return None
+
+    def _unknown(self, scope: Scope, headers: Headers) -> Response:
+        """Nobody that is known: where there are pages, a browser is shown where to sign in."""
+        page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+        has_pages = auth.is_page(self._api.state.front)
+        if page and has_pages and not scope["path"].startswith("/v1/"):
+            return leads_to_login(scope["path"], scope["query_string"])
+        return _refused(
+            "no_key",
+            401,
+            "no key, or one that is not in force; send `Authorization: Bearer …` "
+            "(an admin makes keys by `toploss keys create`)",
+            {"WWW-Authenticate": "Bearer"},
+        )
 
     def _no_room(self, scope: Scope) -> Response | None:
         """A prediction that nobody has a place for: refused before anything is done for it, so
@@ -180,6 +194,11 @@ class _Leaving:
         self.ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self.send(message)
 
+    def said(self, status: int) -> Response:
+        """A bare status as a problem."""
+        asked = self.scope["method"], self.scope["path"], self.api.state.elsewhere
+        return problems.response(status, problems.told(status, *asked))
+
     def _says_it(self, media_type: str) -> bool:
         """Whether an error is told already: as a problem, or on one of our pages."""
         page = auth.is_page(self.scope["path"]) and media_type.startswith("text/html")
@@ -187,7 +206,7 @@ class _Leaving:
 
     async def _replace(self, status: int, headers: Headers) -> None:
         unready = self.scope["path"] == "/readyz" and status == 503
-        problem = self._unready() if unready else _said(status, self.scope)
+        problem = self._unready() if unready else self.said(status)
         if "allow" in headers:
             problem.headers["allow"] = headers["allow"]
         self._sign(problem.headers)
@@ -244,20 +263,6 @@ def _from_elsewhere(headers: Headers) -> Response | None:
     return None
 
 
-def _unknown(scope: Scope, headers: Headers) -> Response:
-    """Nobody that is known: a browser is shown where to sign in."""
-    page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
-    if page and not scope["path"].startswith("/v1/"):
-        return leads_to_login(scope["path"], scope["query_string"])
-    return _refused(
-        "no_key",
-        401,
-        "no key, or one that is not in force; send `Authorization: Bearer …` "
-        "(an admin makes keys by `toploss keys create`)",
-        {"WWW-Authenticate": "Bearer"},
-    )
-
-
 def _name(address: str) -> str | None:
     """The host's name in an address; None when it cannot be read."""
     try:
@@ -281,10 +286,6 @@ def _refused(
 ) -> Response:
     metrics.REFUSED.labels(reason=reason).inc()
     return problems.response(status, detail, headers)
-
-
-def _said(status: int, scope: Scope) -> Response:
-    return problems.response(status, problems.told(status, scope["method"], scope["path"]))
 
 
 def _secure(headers: MutableHeaders) -> None:

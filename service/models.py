@@ -5,18 +5,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from service import paging, times
-from service.desk import Actor, OurDesk, OurHome
+from service import card, paging, times
+from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from toploss import models, shadow, watch
 from toploss.home import Home
-from toploss.models import Alias, Version
+from toploss.models import Alias
 
 router = APIRouter(prefix="/v1", tags=["models"])
-
-# What a card shows of the manifest, where it has it.
-CARD = ("labels", "architecture", "metrics", "temperature", "novelty", "snapshot", "gate")
-
 
 VersionName = Annotated[str, Path(max_length=26)]
 
@@ -44,18 +40,6 @@ class Return(Seen):
     to: str | None = Field(default=None, min_length=1, max_length=26)
 
 
-@router.get("/model", summary="The card of the version that this server answers with")
-def card(desk: OurDesk) -> dict[str, Any]:
-    """503 while none answers. After a promotion the card follows within a second or two."""
-    serving = desk.swap.now()
-    return {
-        "version": serving.version,
-        "generation": serving.generation,
-        "engine": serving.engine.name,
-        **_card(serving.published),
-    }
-
-
 @router.get("/models", summary="Versions, newest first")
 def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str, Any]:
     place = paging.decode(cursor, str)
@@ -68,7 +52,7 @@ def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str,
             "version": version.name,
             "production": alias is not None and alias.version == version.name,
             "shadow": version.name == candidate,
-            **_card(version),
+            **card.of(version),
         }
         for version in page["items"]
     ]
@@ -141,12 +125,6 @@ def _agreements(home: Home, name: str) -> dict[str, Any]:
             "shadow": shadow.candidate(connection) == version,
             "against": [found.as_json() for found in shadow.agreements(connection, version)],
         }
-
-
-def _card(version: Version) -> dict[str, Any]:
-    shown = {key: version.manifest[key] for key in CARD if key in version.manifest}
-    pruned = {} if version.pruned_at is None else {"pruned_at": times.iso(version.pruned_at)}
-    return {"run": version.run, "trained_at": times.iso(version.created_at), **pruned, **shown}
 
 
 def _told(alias: Alias) -> dict[str, Any]:

@@ -122,15 +122,20 @@ def install(api: FastAPI) -> None:
         phrase = HTTPStatus(error.status_code).phrase
         detail = str(error.detail)
         if detail == phrase:
-            detail = told(error.status_code, request.method, request.url.path)
+            told_of = request.method, request.url.path, request.app.state.elsewhere
+            detail = told(error.status_code, *told_of)
         return response(error.status_code, detail, dict(error.headers or {}))
 
 
-def told(status: int, method: str, path: str) -> str:
-    """What a bare status means for this request, in words."""
+def told(status: int, method: str, path: str, elsewhere: str) -> str:
+    """What a bare status means for this request, in words.
+
+    Args:
+        elsewhere: what to do where there is no such route.
+    """
     path = path[:200]
     if status == 404:
-        return f"there is nothing at {path}; GET /docs.json lists the routes"
+        return f"there is nothing at {path}; {elsewhere}"
     if status == 405:
         return f"{method} is not answered at {path}; the Allow header names what is"
     if status >= 500:

@@ -6,11 +6,12 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 
 from service import metrics
 from service.batcher import Batcher
 from service.swap import Serving, load
-from toploss import models, shadow
+from toploss import bentostore, models, shadow
 from toploss.answers import Answer
 from toploss.errors import ToplossError
 from toploss.home import Home
@@ -145,7 +146,13 @@ class Shadow:
         try:
             version = models.get(self._home, wanted)
             self.candidate = load(
-                self._home, version, generation=0, engine="auto", device="cpu", threads=1
+                self._home,
+                version,
+                files=partial(bentostore.pull, self._home),
+                generation=0,
+                engine="auto",
+                device="cpu",
+                threads=1,
             )
         except Exception as exc:
             metrics.SHADOW_LOADS.labels(result="failed").inc()

@@ -12,6 +12,7 @@ import numpy as np
 from service import metrics
 from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
+from toploss.artifact import Loaded
 from toploss.engine import Engine, Images
 from toploss.errors import NoModel
 from toploss.fit import Fit
@@ -140,8 +141,7 @@ class Swap:
         What fails leaves the present model in place: a database that is away for a while must not
         stop the answers."""
         try:
-            self._check(self._home.db.fit())
-            alias = models.production(self._home)
+            alias = self._production()
         except Exception as exc:
             if not self._away:
                 log.warning("action=look outcome=failed error=%r; the present model stays", exc)
@@ -200,7 +200,8 @@ class Swap:
             settings = self._home.settings
             serving = load(
                 self._home,
-                models.get(self._home, alias.version),
+                self._version(alias.version),
+                files=self._files,
                 generation=alias.generation,
                 engine=settings.engine,
                 device=settings.device,
@@ -222,6 +223,16 @@ class Swap:
             time.monotonic() - began,
         )
         return True
+
+    def _production(self) -> Alias | None:
+        self._check(self._home.db.fit())
+        return models.production(self._home)
+
+    def _version(self, name: str) -> Version:
+        return models.get(self._home, name)
+
+    def _files(self, version: Version) -> Loaded:
+        return bentostore.pull(self._home, version)
 
     def _failed(self, alias: Alias, exc: Exception) -> None:
         """Remember the generation and when to try it again; say it once."""
@@ -251,6 +262,7 @@ def load(
     home: Home,
     version: Version,
     *,
+    files: Callable[[Version], Loaded],
     generation: int,
     engine: loading.Choice,
     device: loading.Device,
@@ -258,6 +270,9 @@ def load(
 ) -> Serving:
     """A version fetched, checked, loaded and warmed, behind whoever computes meanwhile; but where
     every core is taken for long, not for ever.
+
+    Args:
+        files: has them on this machine, each checked against its hash.
 
     Raises:
         Broken, and whatever a storage or a runtime may raise: nothing of it is left in memory.
@@ -267,7 +282,7 @@ def load(
     def patiently(work: Callable[[], T]) -> T:
         return aside(work, LAST if time.monotonic() - began < PATIENCE_S else BEHIND)
 
-    loaded = patiently(lambda: bentostore.pull(home, version))
+    loaded = patiently(lambda: files(version))
     made = loading.load(loaded, engine=engine, device=device, threads=threads, aside=patiently)
     size = loaded.preprocessing.size
     reader = Reader.of(loaded, uncertain_below=home.settings.uncertain_below)

@@ -6,6 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Row, select
@@ -15,11 +16,13 @@ from toploss.errors import BadInput, BadSettings, NotFound, Refused
 from toploss.home import Home
 from toploss.schema import facts
 from toploss.schema import keys as table
+from toploss.settings import Settings
 
 SECRET_BYTES = 32  # so many random ones cannot be guessed, and need no slow hash
 PREFIX = "tl_"  # by which scanners for secrets know one
 SHORTEST = 20  # characters of a key that somebody made up
 NAME = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,63}")
+HASH = re.compile(r"[0-9a-f]{64}")
 FROM_FILE = "admin"  # the name of the key in TOPLOSS_ADMIN_KEY_FILE
 SIGNING = "session_secret"  # the fact that holds it
 
@@ -63,22 +66,32 @@ class Ring:
 
     @classmethod
     def load(cls, home: Home, *, again: bool = False) -> Self:
-        """From the database and from TOPLOSS_ADMIN_KEY_FILE.
+        """From the database and from the files of the settings.
 
         Args:
-            again: by who has seen the file before: one that is gone by now takes its key with it.
-                So does one that is missing where the database has keys, or had.
+            again: by who has seen the files before: one that is gone by now takes its keys with
+                it. So does one that is missing where the database has keys, or had.
 
         Raises:
-            BadSettings: the file cannot be read, or holds no key.
+            BadSettings: a file cannot be read, or holds no key.
         """
         with home.db.read() as connection:
             rows = connection.execute(select(table)).all()
-        found = {row.sha256: _key(row) for row in rows if row.revoked_at is None}
-        given = _from_file(home, may_be_gone=again or bool(rows))
-        if given is not None:
-            found[sha256(given.encode())] = Key(name=FROM_FILE, role=Role.ADMIN, created_at=0.0)
-        return cls(keys=found, ever=bool(rows) or given is not None)
+        stored = {row.sha256: _key(row) for row in rows if row.revoked_at is None}
+        given = cls.of_files(home.settings, may_be_gone=again or bool(rows))
+        return cls(keys=stored | given.keys, ever=bool(rows) or given.ever)
+
+    @classmethod
+    def of_files(cls, settings: Settings, *, may_be_gone: bool = False) -> Self:
+        """From TOPLOSS_ADMIN_KEY_FILE and TOPLOSS_KEYS_FILE alone. Raises BadSettings."""
+        found: dict[str, Key] = {}
+        given = False  # a file from which every line was taken lets nobody in, not everybody
+        files = (settings.admin_key_file, _admins), (settings.keys_file, _hashed)
+        for path, read in files:
+            if path is not None and not (may_be_gone and not path.exists()):
+                found |= read(path)
+                given = True
+        return cls(keys=found, ever=given)
 
 
 def create(home: Home, name: str, role: str) -> str:
@@ -88,12 +101,7 @@ def create(home: Home, name: str, role: str) -> str:
         BadInput: no such role, or a name that cannot be one. Refused: the name is taken; also a
         revoked key keeps its name, which stands in the trail of decisions.
     """
-    if not NAME.fullmatch(name):
-        raise BadInput(
-            f"key name {name[:80]!r} is not usable; take up to 64 letters, digits, `-`, `_`, `.`"
-        )
-    if role not in list(Role):
-        raise BadInput(f"role {role[:40]!r} is none of {', '.join(Role)}")
+    _refuse_wrong(name, role)
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     with home.db.write() as connection:
         taken = connection.execute(select(table).where(table.c.name == name)).first()
@@ -152,19 +160,76 @@ def _key(row: Row[Any]) -> Key:
     )
 
 
-def _from_file(home: Home, *, may_be_gone: bool) -> str | None:
-    path = home.settings.admin_key_file
-    if path is None or (may_be_gone and not path.exists()):
-        return None
+def create_in_file(path: Path, name: str, role: str) -> str:
+    """As `create`, as a line at the end of a file of TOPLOSS_KEYS_FILE, which may be missing.
+
+    Raises:
+        BadInput. BadSettings: what is there cannot be read as keys, or the line not be written.
+        Refused: the file has the name.
+    """
+    _refuse_wrong(name, role)
+    known = _hashed(path) if path.exists() else {}
+    if name == FROM_FILE or any(key.name == name for key in known.values()):
+        raise Refused(f"there is a key {name!r}; take another name, or remove its line")
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadSettings(
-            f"TOPLOSS_ADMIN_KEY_FILE={str(path)!r} cannot be read ({exc}); correct the path"
-        ) from exc
+        with path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            before = file.read()
+            if before and not before.endswith("\n"):  # somebody's editor
+                file.write("\n")
+            file.write(f"{name} {role} {sha256(secret.encode())}\n")
+    except OSError as exc:
+        raise BadSettings(f"{path} cannot be written ({exc}); take another file") from exc
+    return secret
+
+
+def _refuse_wrong(name: str, role: str) -> None:
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"key name {name[:80]!r} is not usable; take up to 64 letters, digits, `-`, `_`, `.`"
+        )
+    if role not in list(Role):
+        raise BadInput(f"role {role[:40]!r} is none of {', '.join(Role)}")
+
+
+def _admins(path: Path) -> dict[str, Key]:
+    """The key in TOPLOSS_ADMIN_KEY_FILE."""
+    secret = _text(path, "TOPLOSS_ADMIN_KEY_FILE").strip()
     if len(secret) < SHORTEST:
         raise BadSettings(
             f"TOPLOSS_ADMIN_KEY_FILE={str(path)!r} holds {len(secret)} characters, and a key has "
             f"{SHORTEST} or more; `openssl rand -hex 32` makes one"
         )
-    return secret
+    return {sha256(secret.encode()): Key(name=FROM_FILE, role=Role.ADMIN, created_at=0.0)}
+
+
+def _hashed(path: Path) -> dict[str, Key]:
+    """The keys in TOPLOSS_KEYS_FILE."""
+    found: dict[str, Key] = {}
+    for number, line in enumerate(_text(path, "TOPLOSS_KEYS_FILE").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        words = line.split()
+        if len(words) != 3 or not NAME.fullmatch(words[0]) or not HASH.fullmatch(words[2]):
+            raise BadSettings(
+                f"TOPLOSS_KEYS_FILE={str(path)!r}, line {number}, is not NAME ROLE SHA256; "
+                "`toploss keys create NAME --role ROLE --file FILE` adds such a line"
+            )
+        name, role, digest = words
+        if role not in list(Role):
+            raise BadSettings(
+                f"TOPLOSS_KEYS_FILE={str(path)!r}, line {number}: role {role[:40]!r} is none of "
+                f"{', '.join(Role)}; correct it"
+            )
+        found[digest] = Key(name=name, role=Role(role), created_at=0.0)
+    return found
+
+
+def _text(path: Path, setting: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadSettings(
+            f"{setting}={str(path)!r} cannot be read ({exc}); correct the path"
+        ) from exc

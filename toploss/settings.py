@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     admin_key_file: Annotated[
         Path | None, Field(description="file with an admin's key, beside those of `toploss keys`")
     ] = None
+    keys_file: Annotated[
+        Path | None,
+        Field(
+            description="file with keys' names, roles and hashes, beside those, made by "
+            "`toploss keys create --file`; see docs/bento.md"
+        ),
+    ] = None
     rate_limit: Annotated[
         float, Field(ge=0, description="requests a second of one key, on average; 0: any number")
     ] = 0
@@ -109,6 +116,18 @@ class Settings(BaseSettings):
     ] = 0.1
 
     # Serving
+    serve_from: Annotated[
+        Literal["auto", "database", "bento"],
+        Field(
+            description="what is served: `database`: production, and everything else; `bento`: the "
+            "version that a built Bento carries, alone and read-only; auto: in a built Bento "
+            "without `TOPLOSS_DATABASE_URL` and without a database in `HOME` the latter, else the "
+            "former"
+        ),
+    ] = "auto"
+    bento_version: Annotated[
+        str, Field(description="the version that `bentoml build` packs, or the alias to it")
+    ] = "production"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where networks run")] = (
         "auto"
     )
@@ -499,7 +518,7 @@ class Settings(BaseSettings):
         if self.database_url_file is not None:
             return self._database_in(self.database_url_file)
         # Not written by hand: a folder's name may hold `?` or `%`.
-        made = URL.create("sqlite", database=str(self.home / "toploss.db"))
+        made = URL.create("sqlite", database=str(self.database_file))
         return self.database_url or made.render_as_string()
 
     @staticmethod
@@ -514,6 +533,11 @@ class Settings(BaseSettings):
                 f"{PREFIX}DATABASE_URL_FILE={str(file)!r} is not usable: {reason}; correct it"
             ) from exc
         return url
+
+    @property
+    def database_file(self) -> Path:
+        """Where the database lies that no URL is given for."""
+        return self.home / "toploss.db"
 
     @property
     def storage(self) -> str:

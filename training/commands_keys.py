@@ -1,5 +1,6 @@
 """Commands on API keys."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -19,12 +20,22 @@ def create(
     role: Annotated[
         Literal["predict", "review", "admin"], typer.Option(help="What it is good for.")
     ],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep its hash in this file (TOPLOSS_KEYS_FILE), not in the database: a line, "
+            "which is there as long as the key is in force."
+        ),
+    ] = None,
 ) -> Answer:
     """Make a key. It is shown this once: only its hash is kept."""
     from toploss import keys as stored
     from toploss.home import Home
 
-    secret = stored.create(Home.open(), name, role)
+    if file is None:
+        secret = stored.create(Home.open(), name, role)
+    else:
+        secret = stored.create_in_file(file, name, role)
     return Answer({"name": name, "role": role, "key": secret}, secret)
 
 

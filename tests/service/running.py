@@ -76,17 +76,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def command(port: int, *more: str) -> list[str]:
-    return [str(BENTOML), "serve", "service:Toploss", "--port", str(port), *more]
+def command(port: int, *more: str, what: str = "service:Toploss") -> list[str]:
+    return [str(BENTOML), "serve", what, "--port", str(port), *more]
 
 
 @contextmanager
-def served(folder: Path, **settings: str) -> Iterator[Server]:
+def served(
+    folder: Path, *, what: str = "service:Toploss", cwd: Path = ROOT, **settings: str
+) -> Iterator[Server]:
     """A server on the home in this folder, until the context ends."""
     port, log = free_port(), folder / "log.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command(port), cwd=ROOT, env=environment(folder) | settings, stdout=out, stderr=out
+            command(port, what=what),
+            cwd=cwd,
+            env=environment(folder) | settings,
+            stdout=out,
+            stderr=out,
         )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         server = Server(process=process, client=client, home=folder / "home", log=log)

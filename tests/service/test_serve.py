@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import address
+from service.mode import Whole
 from tests.service.conftest import LABELS, is_problem, plain, publish, settings_for
 from tests.service.running import ROOT, Server, command, environment, free_port, served, soon
 from toploss import keys, models
@@ -181,8 +182,8 @@ def test_other_addresses_are_served_with_keys_alone(
     monkeypatch.setattr(address, "_command", lambda _: {"host": "0.0.0.0"})
     if keyed:
         keys.create(home, "ann", "admin")
-        address.refuse_in_supervisor("127.0.0.1")
+        address.refuse_in_supervisor("127.0.0.1", Whole().ring)
     else:
         with pytest.raises(SystemExit):
-            address.refuse_in_supervisor("127.0.0.1")
+            address.refuse_in_supervisor("127.0.0.1", Whole().ring)
     home.db.close()

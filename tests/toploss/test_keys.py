@@ -3,6 +3,7 @@ import pytest
 from toploss import keys
 from toploss.errors import BadInput, BadSettings, NotFound, Refused
 from toploss.keys import Ring, Role
+from toploss.settings import read_settings
 
 
 def test_a_key_is_known_by_its_secret_alone(home):
@@ -89,3 +90,43 @@ def test_a_file_without_a_key_is_a_wrong_setting(open_home, tmp_path, content):
 def test_every_server_signs_sessions_with_the_same_secret(home):
     assert keys.session_secret(home) == keys.session_secret(home)
     assert len(keys.session_secret(home)) == keys.SECRET_BYTES
+
+
+def test_keys_of_a_file(tmp_path, home):
+    file = tmp_path / "keys"
+    secret = keys.create_in_file(file, "shop", "predict")
+    assert secret not in file.read_text()
+    file.write_text("# of the shop\n" + file.read_text().rstrip("\n"))  # somebody's editor
+    other = keys.create_in_file(file, "ann", "review")
+
+    ring = Ring.of_files(read_settings(keys_file=file))
+
+    assert {ring.holder(secret).name, ring.holder(other).name} == {"shop", "ann"}
+    assert ring.holder(other).role is Role.REVIEW
+    with pytest.raises(Refused, match="'shop'"):
+        keys.create_in_file(file, "shop", "predict")
+
+
+def test_a_file_s_keys_stand_beside_the_database_s(open_home, tmp_path):
+    file = tmp_path / "keys"
+    of_file = keys.create_in_file(file, "shop", "predict")
+    home = open_home(keys_file=file)
+    of_database = keys.create(home, "ann", "admin")
+
+    assert {key.name for key in Ring.load(home).keys.values()} == {"shop", "ann"}
+    assert Ring.load(home).holder(of_file)
+    assert Ring.load(home).holder(of_database)
+
+
+@pytest.mark.parametrize("line", ["shop", "shop predict", "shop king " + "a" * 64, "a b c", "\0"])
+def test_a_line_that_is_no_key_is_told_by_its_number(tmp_path, line):
+    file = tmp_path / "keys"
+    file.write_text(f"# one\n{line}\n")
+    with pytest.raises(BadSettings, match=r"TOPLOSS_KEYS_FILE=.*line 2"):
+        Ring.of_files(read_settings(keys_file=file))
+
+
+def test_a_file_without_a_line_lets_nobody_in(tmp_path):
+    file = tmp_path / "keys"
+    file.touch()
+    assert Ring.of_files(read_settings(keys_file=file)) == Ring(keys={}, ever=True)

@@ -258,6 +258,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         captures list --state all
         captures prune --all
         keys create ann --role review
+        keys create shop --role predict --file {tmp_path / "keys.txt"}
         keys list
         keys revoke ann
         db upgrade
