@@ -24,7 +24,7 @@ from toploss.blobs import Blobs
 from toploss.database import Database
 from toploss.errors import BadSettings, Broken
 from toploss.home import Home
-from toploss.keys import Ring
+from toploss.keys import Ring, Role
 from toploss.models import Alias, Version
 from toploss.settings import Settings
 
@@ -78,7 +78,12 @@ class Alone:
         return carried(self.bento)
 
     def api(self) -> FastAPI:
-        return api.bare((part.router for part in PARTS), front=FRONT, elsewhere=ELSEWHERE)
+        return api.bare(
+            (part.router for part in PARTS),
+            front=FRONT,
+            elsewhere=ELSEWHERE,
+            needed=lambda method, path: Role.PREDICT,  # of all that is there
+        )
 
     def ring(self) -> Ring:
         """Who may come in. Raises BadSettings: also, where there is nothing to serve."""

@@ -1,11 +1,12 @@
 """The FastAPI application: every route of ours. BentoML mounts it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastapi import APIRouter, FastAPI
 
 from service import (
     archives,
+    auth,
     blind,
     captures,
     card,
@@ -28,6 +29,7 @@ from service import (
 )
 from service.pages import WEB, Assets
 from toploss import __version__
+from toploss.keys import Role
 
 PARTS = (
     predictions,
@@ -58,17 +60,25 @@ def build() -> FastAPI:
         [*(part.router for part in PARTS), lineage.web],
         front="/review",
         elsewhere="GET /docs.json lists the routes",
+        needed=auth.needed,
     )
     api.mount("/web", Assets(directory=WEB), name="web")
     return api
 
 
-def bare(routers: Iterable[APIRouter], *, front: str, elsewhere: str) -> FastAPI:
+def bare(
+    routers: Iterable[APIRouter],
+    *,
+    front: str,
+    elsewhere: str,
+    needed: Callable[[str, str], Role],
+) -> FastAPI:
     """These routes alone.
 
     Args:
         front: where a browser is led that asks for `/`.
         elsewhere: what who asks for another route is told to do.
+        needed: the least role for a method and a path.
     """
     api = FastAPI(
         title="Toploss",
@@ -78,7 +88,7 @@ def bare(routers: Iterable[APIRouter], *, front: str, elsewhere: str) -> FastAPI
         redoc_url=None,
         responses=problems.DECLARED,
     )
-    api.state.front, api.state.elsewhere = front, elsewhere
+    api.state.front, api.state.elsewhere, api.state.needed = front, elsewhere, needed
     problems.install(api)
     for router in routers:
         api.include_router(router)

@@ -85,7 +85,7 @@ class Edge:
         if caller is None:
             return self._unknown(scope, headers)
         scope["toploss.caller"] = caller
-        if not caller.key.role.covers(wanted := auth.needed(method, path)):
+        if not caller.key.role.covers(wanted := self._api.state.needed(method, path)):
             return _refused(
                 "role",
                 403,

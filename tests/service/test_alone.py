@@ -94,6 +94,7 @@ def test_keys_come_from_a_file_and_go_with_their_lines(bento: Path, tmp_path: Pa
     for client in served(bento, tmp_path / "nothing", keys_file=file):
         as_shop, as_ann = ({"authorization": f"Bearer {secret}"} for secret in (shop, ann))
         assert client.get("/v1/model", headers=as_shop).status_code == 200
+        assert "alone" in is_problem(client.get("/v1/samples", headers=as_shop), 404)
         is_problem(client.get("/v1/model"), 401)
         # There is no page to sign in on, and a cookie that anybody can sign lets nobody in.
         browser = {"accept": "text/html", "cookie": "toploss_session=x.y"}

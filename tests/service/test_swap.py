@@ -1,6 +1,7 @@
 """The model that answers follows the alias: under requests, past broken versions and outages."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,22 @@ def test_the_store_holds_the_version_and_mends_what_is_damaged(house: House) -> 
     (folder / artifact.GOLDEN).unlink()
     assert bentostore.pull(house.home, version).folder == folder
     artifact.open_folder(folder, version.manifest_sha256)
+
+
+def test_nothing_is_written_into_a_bento_s_own_store(house: House, tmp_path: Path) -> None:
+    """A Bento that was unpacked has BentoML look for every model in the Bento."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from bentoml._internal.models import ModelStore
+
+    version = models.get(house.home, house.publish())
+    (tmp_path / "own").mkdir()
+    BentoMLContainer.model_store.set(ModelStore(tmp_path / "own"))
+    try:
+        folder = bentostore.pull(house.home, version).folder
+        assert bentostore.pull(house.home, version).folder == folder
+    finally:
+        BentoMLContainer.model_store.reset()
+    assert not list((tmp_path / "own").iterdir())
 
 
 def test_a_half_written_model_is_pulled_anew(house: House) -> None:
