@@ -65,7 +65,8 @@ def _command(option: str) -> dict[str, Any] | None:
 def _told(host: str) -> str:
     return (
         f"refusing to listen on {host}: there are no API keys, so only a loopback address is "
-        "served; start with --host 127.0.0.1, or make a key by `toploss keys create`"
+        "served; start with --host 127.0.0.1, or make a key by `toploss keys create` (where there "
+        "is no database, with --file, and set TOPLOSS_KEYS_FILE)"
     )
 
 
