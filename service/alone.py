@@ -104,6 +104,7 @@ class Alone:
             traffic=nobody,
             reports=nobody,
             capture=nobody,
+            vitals=nobody,
         )
 
 

@@ -16,6 +16,7 @@ from service.reports import Reports
 from service.shadow import Shadow
 from service.swap import Swap
 from service.traffic import Traffic
+from service.vitals import Vitals
 from toploss.home import Home
 
 ARCHIVES = 4  # of the largest size, that may be under way at a time
@@ -32,6 +33,7 @@ class Desk:
     reports: Reports  # what the watch over a promotion is told
     capture: Capture  # images kept for review
     newcomers: Newcomers  # samples that it scores as they come
+    vitals: Vitals  # what is told of the whole
     doorkeeper: Doorkeeper  # who may come in
     rate_limit: RateLimit
     bodies: Bodies  # of requests under way, in memory
@@ -54,6 +56,7 @@ class Desk:
             traffic=Traffic(home),
             reports=Reports(home, swap),
             capture=Capture(home),
+            vitals=Vitals(home),
             doorkeeper=Doorkeeper(home),
         )
 
@@ -69,6 +72,7 @@ class Desk:
         traffic: Traffic,
         reports: Reports,
         capture: Capture,
+        vitals: Vitals,
         doorkeeper: Doorkeeper,
     ) -> "Desk":
         """With these, and what every server has."""
@@ -83,6 +87,7 @@ class Desk:
             traffic=traffic,
             reports=reports,
             capture=capture,
+            vitals=vitals,
             doorkeeper=doorkeeper,
             rate_limit=RateLimit(settings.rate_limit),
             bodies=Bodies(most=settings.max_bodies, timeout_s=settings.timeout_s),
@@ -99,6 +104,7 @@ class Desk:
         self.traffic.start()
         self.capture.start()
         self.newcomers.start()
+        self.vitals.start()
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
@@ -108,6 +114,7 @@ class Desk:
         self.traffic.stop()
         self.capture.stop()
         self.newcomers.stop()
+        self.vitals.stop()
         self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()

@@ -83,6 +83,7 @@ class Swap:
 
     def start(self, *, wait_s: float = 20.0) -> None:
         """Begin to follow; returns when the first look is over, or after `wait_s`."""
+        metrics.READY.set(0)
         self._thread.start()
         self._looked.wait(wait_s)
 
@@ -173,6 +174,7 @@ class Swap:
         step_back(BEHIND)  # the threads of an engine's own are as those of the lanes
         while not self._stopped.is_set():
             changed = self.look()
+            metrics.READY.set(self.ready)
             changed = self._also() or changed
             self._stopped.wait(self._home.settings.poll_s)
             if changed:  # by now nobody is answered by the old one

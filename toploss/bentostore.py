@@ -40,7 +40,7 @@ def pull(home: Home, version: Version) -> Loaded:
             except Broken:
                 return artifact.fetch(home, version, folder)
         labels = {"architecture": str(version.manifest.get("architecture", "unknown"))}
-        with bentoml.models.create(tag, labels=labels, _model_store=_store()) as model:
+        with bentoml.models.create(tag, labels=labels, _model_store=_models()) as model:
             artifact.fetch(home, version, Path(model.path))
         folder = _folder(tag)
         assert folder is not None, "it was saved"
@@ -55,11 +55,11 @@ def _folder(tag: Any) -> Path | None:
     """
     import bentoml
 
-    folder = _base() / tag.path()
+    folder = store() / tag.path()
     if not folder.is_dir():
         return None
     try:
-        return Path(bentoml.models.get(tag, _model_store=_store()).path)
+        return Path(bentoml.models.get(tag, _model_store=_models()).path)
     except Exception:  # an unreadable model.yaml raises whatever its parser does
         shutil.rmtree(folder)
         return None
@@ -68,20 +68,21 @@ def _folder(tag: Any) -> Path | None:
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Processes that share a store take turns; the kernel frees a dead one's turn."""
-    with (_base() / ".toploss.lock").open("w") as lock:
+    with (store() / ".toploss.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _store() -> Any:
-    """The one of BENTOML_HOME. A Bento that carries models of its own has BentoML look there for
+def _models() -> Any:
+    """The store of BENTOML_HOME. A Bento that carries models of its own has BentoML look there for
     all of them, and nothing is written into a Bento."""
     from bentoml._internal.models import ModelStore
 
-    return ModelStore(_base())
+    return ModelStore(store())
 
 
-def _base() -> Path:
+def store() -> Path:
+    """Where this process's lies."""
     from bentoml._internal.configuration.containers import BentoMLContainer
 
     return Path(BentoMLContainer.model_store_dir.get())

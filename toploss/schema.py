@@ -38,7 +38,8 @@ upgrades = Table(
     Column("events_told", Integer, nullable=False),
 )
 
-# What was fixed once for this data set: the split's shares and seed.
+# What was fixed once for this data set: the split's shares and seed. And `vitals.DISPATCHER`,
+# `settling.MARK`.
 facts = Table(
     "facts",
     metadata,

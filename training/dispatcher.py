@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from toploss import arrears, erasure, policy, records, retention, runs, settling, upkeep
+from toploss import arrears, erasure, policy, records, retention, runs, settling, upkeep, vitals
 from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
@@ -26,6 +26,7 @@ from training.launchers import PATIENCE_S, Launcher
 log = logging.getLogger("toploss.dispatcher")
 
 STEP_S = 1.0
+SAY_S = 10.0  # between two words that it works
 FIRST_PRUNE_S, PRUNE_S = 3600.0, 24 * 3600.0  # after its start, and after the last one
 UNTIDY_S = 60  # after a failure
 PRUNED_AT_ONCE = 10  # versions, checkpoints and logs
@@ -44,6 +45,7 @@ class Dispatcher:
         self._silent_since: float | None = None
         self._away = -math.inf  # the database or the storage could not be used
         self._promotion = Watch(home)
+        self._say_at = 0.0
         self._tidy_at = 0.0
         self._prune_at = time.monotonic() + FIRST_PRUNE_S
 
@@ -67,6 +69,7 @@ class Dispatcher:
             if lease is not None:
                 self._launch(lease)
         self._tidy()
+        self._say()
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop` is set; then end what was launched, back into the queue."""
@@ -159,6 +162,13 @@ class Dispatcher:
         except Broken as exc:
             log.error("%s; tried again in %d s", exc, UNTIDY_S)
             self._tidy_at = time.monotonic() + UNTIDY_S
+
+    def _say(self) -> None:
+        """Whoever watches over the installation hears that steps come to their end. Not while a
+        silent training may keep all writers waiting: we have it to end."""
+        if time.monotonic() >= self._say_at and self._silent_since is None:
+            self._say_at = time.monotonic() + SAY_S
+            vitals.dispatches(self._home)
 
     def _prune(self) -> None:
         """A few things at a time, so that no run waits for it; then not until tomorrow."""

@@ -1,6 +1,8 @@
-"""`docs/commands.md` and `docs/settings.md`, made from the command line and the settings class."""
+"""`docs/commands.md` and `docs/settings.md`, made from the command line and the settings class; and
+what a cluster's monitoring needs, made from the files of `monitoring/`."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Literal, get_args, get_origin
 
 from typer.cli import get_docs_for_click
@@ -9,7 +11,9 @@ from typer.main import get_command
 from toploss.settings import PREFIX, Settings
 from training.cli import app
 
-FOLDER = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs"
+CLUSTER = ROOT / "k8s/components/monitoring"
 
 
 def commands() -> str:
@@ -52,6 +56,27 @@ def settings() -> str:
     )
 
 
+RULE = """# Made from monitoring/rules.yml by `make docs`.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: toploss
+spec:
+"""
+
+
+def rule() -> str:
+    """The alerts as the Prometheus operator takes them."""
+    return RULE + indent((ROOT / "monitoring/rules.yml").read_text(encoding="utf-8"), "  ")
+
+
+def dashboard() -> str:
+    """The dashboard where kustomize finds it: it reads no file outside its folder."""
+    return (ROOT / "monitoring/dashboard.json").read_text(encoding="utf-8")
+
+
 if __name__ == "__main__":
     (FOLDER / "commands.md").write_text(commands(), encoding="utf-8")
     (FOLDER / "settings.md").write_text(settings(), encoding="utf-8")
+    (CLUSTER / "rules.yaml").write_text(rule(), encoding="utf-8")
+    (CLUSTER / "dashboard.json").write_text(dashboard(), encoding="utf-8")

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
-from toploss import models, records, runs, samples, servers
+from toploss import models, records, runs, samples, servers, vitals
 from toploss.errors import Broken
 from toploss.home import Home
 from toploss.runs import Lease, RunState
@@ -118,6 +118,23 @@ def test_a_queued_run_is_launched_once(home: Home, launcher: RecordingLauncher) 
 
     assert launcher.launched == [Lease(run=run, fence=1)]
     assert state(home, run) == "leased"
+
+
+def test_whoever_watches_hears_that_it_works(home: Home, launcher: RecordingLauncher) -> None:
+    """But not of one whose steps fail, nor while a silent training may hold up all writers."""
+    dispatcher = Dispatcher(home, launcher)
+
+    dispatcher.step()
+    first = vitals.look(home).dispatcher_at
+    dispatcher.step()
+    assert vitals.look(home).dispatcher_at == first  # it writes once in a while
+    for silent in (time.monotonic(), None):
+        dispatcher._say_at, dispatcher._silent_since = 0.0, silent
+        dispatcher.step()
+        later = vitals.look(home).dispatcher_at
+        assert first is not None
+        assert later is not None
+        assert (later > first) == (silent is None)
 
 
 def test_of_two_dispatchers_one_acts(home: Home) -> None:

@@ -1,0 +1,88 @@
+"""What Prometheus is told of the installation as a whole, and of this server's disk. Nobody waits
+for it."""
+
+import logging
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from service import metrics
+from toploss import bentostore, vitals
+from toploss.home import Home
+from toploss.priority import NEVER_FIRST, step_back
+
+log = logging.getLogger("toploss.vitals")
+
+LOOK_S = 15.0  # between two looks: as often as Prometheus usually asks
+
+
+class Vitals:
+    """A thread of the lowest priority looks. While the database is away the numbers stay as they
+    were, and `toploss_looked_timestamp_seconds` tells how old they are."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._away = False  # the last look failed
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="vitals", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """It looks no more, not even at the database, which may be closed then."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+
+    def look(self) -> None:
+        """Whatever fails leaves the numbers as they were."""
+        try:
+            _tell_disks(self._home)
+            _tell(vitals.look(self._home))
+        except Exception as exc:
+            if not self._away:
+                log.warning("action=look-at-vitals outcome=failed error=%r; tried again", exc)
+            self._away = True
+        else:
+            metrics.LOOKED.set(time.time())
+            self._away = False
+
+    def _follow(self) -> None:
+        step_back(NEVER_FIRST)
+        self.look()
+        while not self._stopped.wait(LOOK_S):
+            self.look()
+
+
+def _tell(found: vitals.Vitals) -> None:
+    metrics.PRODUCTION.set(found.generation)
+    metrics.RUN_QUEUED.set(found.queued_at or 0)
+    metrics.RUN_ACTIVE.set(found.active_at or 0)
+    for state, at in found.ended_at.items():
+        metrics.RUN_ENDED.labels(state=state.value).set(at)
+    metrics.REFUSALS.set(found.refusals)
+    metrics.DUE.set(found.due.due)
+    metrics.PAUSED.set(found.due.paused)
+    metrics.CHANGED.set(found.due.changed)
+    metrics.NEEDED.set(found.due.needed)
+    metrics.SAMPLES.set(found.samples)
+    metrics.SAMPLE_ADDED.set(found.added_at or 0)
+    metrics.DATA_CHANGED.set(found.changed_at or 0)
+    metrics.REVIEW.labels(state="pending").set(found.pending)
+    metrics.REVIEW.labels(state="decided").set(found.decided)
+    metrics.DISPATCHER.set(found.dispatcher_at or 0)
+
+
+def _tell_disks(home: Home) -> None:
+    for place, folder in _places(home).items():
+        usage = shutil.disk_usage(folder)
+        metrics.DISK_FREE.labels(place=place).set(usage.free)
+        metrics.DISK_SIZE.labels(place=place).set(usage.total)
+
+
+def _places(home: Home) -> dict[str, Path]:
+    found = {"home": home.settings.home, "models": bentostore.store()}
+    storage = home.blobs.folder
+    return found if storage is None else found | {"storage": storage}
