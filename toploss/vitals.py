@@ -87,19 +87,18 @@ def _seen(connection: Connection) -> float | None:
 
 def _now(connection: Connection, state: TextClause) -> Row[Any] | None:
     """The run that waits, or that is worked on: by the index of those alone."""
-    times = runs.c.created_at, runs.c.not_before, runs.c.started_at
-    return connection.execute(select(*times).where(state)).first()
+    return connection.execute(select(runs).where(state)).first()
 
 
-def _last(connection: Connection) -> Sequence[Row[Any]]:
+def _last(connection: Connection) -> Sequence[Any]:
     """Of the newest runs those that have ended, the last to do so first."""
     told = runs.c.state, runs.c.ended_at, runs.c.gate
-    rows = connection.execute(select(*told).order_by(runs.c.id.desc()).limit(LOOKED_BACK)).all()
-    ended = [row for row in rows if row.state in ENDED and row.ended_at is not None]
+    rows = connection.execute(select(*told).order_by(runs.c.id.desc()).limit(LOOKED_BACK))
+    ended: list[Any] = [row for row in rows if row.state in ENDED and row.ended_at is not None]
     return sorted(ended, key=lambda row: -row.ended_at)
 
 
-def _refusals(last: Sequence[Row[Any]]) -> int:
+def _refusals(last: Sequence[Any]) -> int:
     """In a row, the latest verdicts that were against the candidate."""
     verdicts = [run.gate for run in last if run.state == RunState.SUCCEEDED and run.gate]
     against = takewhile(lambda verdict: verdict.get("passed") is False, verdicts)

@@ -26,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 # What the load below has to move, and by how much at least.
 MOVES = {
+    'sum(toploss_requests_total{route="/metrics"})': 10,
+    'sum(toploss_requests_total{route="/readyz"})': 2,
     'sum(toploss_requests_total{route="/predict",status="200"})': 20,
     'sum(toploss_predictions_total{outcome="answered"})': 20,
     'sum(toploss_predictions_total{outcome="refused"})': 1,
@@ -43,7 +45,7 @@ MOVES = {
     'sum(toploss_swaps_total{result="done"})': 2,
     "min(toploss_generation)": 1,
     "min(toploss_production_generation)": 1,
-    "min(toploss_model_published_timestamp_seconds)": 0.01,
+    "max(max_over_time(toploss_model_published_timestamp_seconds[10m]))": 0.01,
     'min(toploss_review_samples{state="decided"})': 1,
     "min(toploss_samples)": 1,
     "min(toploss_sample_added_timestamp_seconds)": 0.01,
@@ -176,12 +178,13 @@ def watching(
             soon(lambda: made.value("count(toploss_samples)") == 2)
             time.sleep(2)
             made.before = {expression: made.value(expression) for expression in MOVES}
+            review(first)
             version = publish(home, export, folder, more=watched)
             models.promote(home, version, reason="test", actor="test")
             soon(lambda: made.value("min(toploss_generation)") == 2)
             for server in servers:
+                server.client.get("/readyz")
                 load(server)
-            review(first)
             assert first.client.post("/v1/retrainings").status_code == 202
             dispatched(folder / "a", home)
             models.rollback(home, reason="test", actor="test")

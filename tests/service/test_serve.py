@@ -1,6 +1,7 @@
 """`bentoml serve service:Toploss`, as a user starts it: real processes, real sockets."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from service import address
 from service.mode import Whole
+from tests.monitoring.told import rows
 from tests.service.conftest import LABELS, is_problem, plain, publish, settings_for
 from tests.service.running import ROOT, Server, command, environment, free_port, served, soon
 from toploss import keys, models
@@ -66,6 +68,20 @@ def test_metrics_are_merged_and_bounded(server: Server) -> None:
     assert "toploss_generation 1.0" in text
     assert 'route="/v1/samples/{sample_id}"' in text
     assert "a" * 64 not in text
+
+
+def test_every_metric_is_told(server: Server) -> None:
+    """And none that the table in docs/monitoring.md lacks."""
+    wanted = {row.split("`")[1] for row in rows()}
+    server.client.post("/predict", files={"image": plain("red")})
+
+    def told() -> bool:
+        found = re.findall(r"^# TYPE (toploss_\w+)", server.client.get("/metrics").text, re.M)
+        assert set(found) <= wanted
+        # The first look at a drift comes after a minute.
+        return wanted - set(found) <= {"toploss_drift", "toploss_drift_alarm"}
+
+    soon(told)
 
 
 def test_a_promotion_is_followed_and_kept_in_bentomls_store(server: Server, export: Path) -> None:
