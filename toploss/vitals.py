@@ -28,7 +28,7 @@ DISPATCHER = "dispatcher_seen"  # among the facts
 @dataclass(frozen=True, kw_only=True)
 class Vitals:
     generation: int  # of the production alias; 0: nothing was ever promoted
-    queued_at: float | None  # since when the waiting run may begin: it was asked for, or put off
+    queued_at: float | None  # from when on the waiting run may begin; None: none waits, or may
     active_at: float | None  # when the run that is worked on began
     ended_at: dict[RunState, float]  # when the last that ended so did; one of the last runs
     refusals: int  # candidates that the gate has refused, since it last let one pass
@@ -47,6 +47,8 @@ def look(home: Home) -> Vitals:
     with home.db.read() as connection:
         alias = models.standing(connection)
         queued, active = _now(connection, QUEUED), _now(connection, ACTIVE)
+        if queued is not None and policy.held_back(connection, queued.id) is not None:
+            queued = None
         last = _last(connection)
         newest = select(samples.c.seq, samples.c.added_at).order_by(samples.c.seq.desc()).limit(1)
         sample = connection.execute(newest).first()

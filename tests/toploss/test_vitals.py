@@ -6,6 +6,7 @@ from toploss import decisions, policy, records, runs, vitals
 from toploss.database import clock
 from toploss.home import Home
 from toploss.states import Cause, RunState
+from toploss.triggers import Kind
 
 
 def now(home: Home) -> float:
@@ -61,6 +62,17 @@ def test_a_run_waits_is_worked_on_and_put_off(any_home: Home) -> None:
     assert put_off.active_at is None
     assert put_off.queued_at == records.show(any_home, lease.run)["not_before"]
     assert put_off.queued_at > now(any_home) + 400
+
+
+def test_a_run_that_a_pause_holds_back_does_not_wait(home: Home) -> None:
+    enqueue(home, kind=Kind.POLICY)
+    waits = vitals.look(home)
+    policy.pause(home, reason="for the test", actor="ann")
+    held = vitals.look(home)
+    policy.resume(home, actor="ann")
+
+    assert held.queued_at is None
+    assert vitals.look(home).queued_at == waits.queued_at is not None
 
 
 def test_how_the_last_runs_ended_and_what_the_gate_said(any_home: Home) -> None:
