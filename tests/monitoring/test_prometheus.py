@@ -115,14 +115,20 @@ def looking(binary: str, folder: Path, ports: list[int], key: str) -> Iterator[P
             process.wait(20)
 
 
-def crowd(server: Server, times: int) -> None:
-    """So many at once that the two places are taken."""
+def crowd(server: Server) -> None:
+    """So many at once, each with an image of its own, until several were refused."""
+    refused: list[int] = []
 
-    def ask() -> None:
-        for _ in range(times):
-            server.client.post("/predict", files={"image": plain("red", side=1500)})
+    def ask(lane: int) -> None:
+        for number in range(100):
+            if len(refused) >= 20:
+                return
+            image = plain("red", side=1200 + 8 * number + lane)
+            answer = server.client.post("/predict", files={"image": image})
+            if answer.status_code == 503:
+                refused.append(number)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=ask, args=(lane,)) for lane in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -136,7 +142,7 @@ def load(server: Server) -> None:
         assert answer.status_code == 200, answer.text
     server.client.post("/predict", files={"image": b"no image"})
     server.client.get("/v1/classes", headers={"authorization": "Bearer wrong"})
-    crowd(server, 5)
+    crowd(server)
 
 
 def review(server: Server) -> None:
@@ -165,7 +171,7 @@ def watching(
     admin, key = keys.create(home, "ann", "admin"), keys.create(home, "prometheus", "predict")
     settings = {
         "TOPLOSS_HOME": str(folder / "a/home"),
-        "TOPLOSS_QUEUE_SIZE": "2",
+        "TOPLOSS_QUEUE_SIZE": "1",
         "TOPLOSS_CACHE_BYTES": "1000000",
         "TOPLOSS_CAPTURE_RATE": "1",
     }
