@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from service import metrics
+from service.behind import Behind
 from service.choice import Choice, margin
 from service.swap import Serving
 from toploss import captures, outbox
@@ -13,7 +14,6 @@ from toploss.answers import Answer
 from toploss.captures import DAY_S, Shot
 from toploss.errors import CapReached
 from toploss.home import Home
-from toploss.priority import NEVER_FIRST, step_back
 
 log = logging.getLogger("toploss.capture")
 
@@ -24,11 +24,12 @@ SWEEP_S = 60.0  # between two looks at those whose days are over
 TIDY_S = 3_600.0  # between two looks through their whole folder
 
 
-class Capture:
+class Capture(Behind):
     """Keeps what is chosen with one thread of the lowest priority; what does not fit is dropped,
     and counted. The same thread deletes what is over, also where nothing is kept any more."""
 
     def __init__(self, home: Home) -> None:
+        super().__init__("capture")
         rate = home.settings.capture_rate
         self._home = home
         self._choice = Choice(rate) if rate else None
@@ -38,18 +39,13 @@ class Capture:
         self._away = False  # the last try failed
         self._swept = False  # the last sweep did not fail
         self._tidy_at = 0.0  # monotonic clock, seconds
-        self._woken, self._stopped = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="capture", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self._woken = threading.Event()
 
     def stop(self) -> None:
         """What waits is kept first."""
         self._stopped.set()
         self._woken.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
+        super().stop()
 
     def offer(self, data: bytes, serving: Serving, answer: Answer, prediction_id: str) -> None:
         """An image and its answer, to be kept if it is chosen and there is room."""
@@ -113,7 +109,6 @@ class Capture:
             self._away = True
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         sweep_at = 0.0  # monotonic clock, seconds
         while True:
             self._woken.clear()

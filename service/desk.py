@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from service.auth import Doorkeeper, RateLimit, caller_of
 from service.batcher import Batcher
+from service.behind import Behind
 from service.bodies import Bodies
 from service.cache import Cache
 from service.capture import Capture
@@ -96,25 +97,22 @@ class Desk:
             unpacking=asyncio.Semaphore(1),
         )
 
+    @property
+    def _behind(self) -> tuple[Behind, ...]:
+        return self.shadow, self.traffic, self.capture, self.newcomers, self.vitals
+
     def start(self) -> None:
         """Start the threads. Returns when the model is loaded, or that takes long."""
         self.reports.start()  # before a model is loaded: that may be what ends the process
         self.swap.start()
-        self.shadow.start()
-        self.traffic.start()
-        self.capture.start()
-        self.newcomers.start()
-        self.vitals.start()
+        for one in self._behind:
+            one.start()
 
     def clear(self) -> None:
         """Stop the threads. What is under way ends."""
         self.swap.stop()
-        self.reports.stop()
-        self.shadow.stop()
-        self.traffic.stop()
-        self.capture.stop()
-        self.newcomers.stop()
-        self.vitals.stop()
+        for one in (self.reports, *self._behind):
+            one.stop()
         self.doorkeeper.stop()
         self.batcher.close()
         self.home.db.close()

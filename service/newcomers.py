@@ -2,7 +2,6 @@
 review list before anything is trained."""
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, select
 
 from service.batcher import Batcher
+from service.behind import Behind
 from service.swap import Serving, Swap
 from toploss import novelty, orders, scoring
 from toploss.decisions import State
@@ -19,7 +19,6 @@ from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.orders import Neighbours
 from toploss.preprocess import decode
-from toploss.priority import NEVER_FIRST, step_back
 from toploss.schema import samples
 from toploss.scoring import Opinion
 from toploss.space import Space
@@ -31,23 +30,13 @@ PAUSE_S = 0.02  # between two looks whether anybody waits for an answer
 PATIENCE_S = 2.0  # that an image waits for such a moment, at most
 
 
-class Newcomers:
+class Newcomers(Behind):
     """Follows what comes in, with one thread of the lowest priority."""
 
     def __init__(self, home: Home, swap: Swap, batcher: Batcher) -> None:
+        super().__init__("newcomers")
         self._home, self._swap, self._batcher = home, swap, batcher
         self._away = False  # the last look failed
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="newcomers", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """An image under way ends."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def score(self) -> bool:
         """Score the next of those that wait; returns whether there were any.
@@ -137,7 +126,6 @@ class Newcomers:
             return str(connection.execute(query).scalar_one())
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         while not self._stopped.wait(self._home.settings.poll_s):
             try:
                 while self.score() and not self._stopped.is_set():

@@ -9,13 +9,13 @@ import time
 from collections import Counter
 
 from service import metrics
+from service.behind import Behind
 from service.swap import Serving, Swap
 from toploss import outcomes, servers, traffic, watch
 from toploss.answers import Answer
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.outcomes import Outcomes
-from toploss.priority import NEVER_FIRST, step_back
 
 log = logging.getLogger("toploss.reports")
 
@@ -26,27 +26,17 @@ MOST_WAITING = 48  # generations and hours that wait for a database that is away
 Key = tuple[int, int, str]  # hour, generation, version
 
 
-class Reports:
+class Reports(Behind):
     """Whoever answers adds to counters in memory. A thread of the lowest priority tells them, and
     how the model stands, to the database; a change of that at once."""
 
     def __init__(self, home: Home, swap: Swap) -> None:
+        super().__init__("reports")
         self._home, self._swap = home, swap
         self._id, self._name = new_id(), f"{socket.gethostname()}:{os.getpid()}"[-200:]
         self._lock = threading.Lock()  # held for a microsecond
         self._counts: dict[Key, Counter[str]] = {}
         self._away = False  # the last word was not taken
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="reports", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """What was counted is told, and that the server ends."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def answered(self, serving: Serving, answer: Answer) -> None:
         """An image was answered."""
@@ -92,7 +82,6 @@ class Reports:
                 del self._counts[key]
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         self.say()
         said, known = time.monotonic(), self._known()
         while not self._stopped.wait(LOOK_S):

@@ -2,7 +2,6 @@
 
 import logging
 import random
-import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from functools import partial
 
 from service import metrics
 from service.batcher import Batcher
+from service.behind import Behind
 from service.swap import Serving, load
 from toploss import bentostore, models, shadow
 from toploss.answers import Answer
 from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.preprocess import decode
-from toploss.priority import NEVER_FIRST, step_back
 from toploss.shadow import Pair
 
 log = logging.getLogger("toploss.shadow")
@@ -37,12 +36,13 @@ class _Offered:
     label: str  # what it said
 
 
-class Shadow:
+class Shadow(Behind):
     """Scores with one thread of the lowest priority, one image at a time, and only begins while
     the batcher is idle: what does not fit is left out, and counted as missed. Another thread looks
     which version it is."""
 
     def __init__(self, home: Home, batcher: Batcher) -> None:
+        super().__init__("shadow")
         self.candidate: Serving | None = None
         self._home, self._batcher = home, batcher
         self._waiting: deque[_Offered] = deque()
@@ -50,17 +50,6 @@ class Shadow:
         self._refused = ""  # the version that did not load
         self._again_at = 0.0  # when it is tried again; monotonic clock, seconds
         self._away = False  # the database could not be asked the last time
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="shadow", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """What was counted is noted; an image under way ends."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def offer(self, data: bytes, live: Serving, answer: Answer) -> None:
         """An image and its answer, to be scored if it falls into the share and there is room."""
@@ -130,7 +119,6 @@ class Shadow:
                 return
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         noted = time.monotonic()
         while not self._stopped.wait(PAUSE_S if self.candidate else self._home.settings.poll_s):
             began = time.monotonic()

@@ -9,13 +9,13 @@ from collections import Counter
 from sqlalchemy.exc import IntegrityError
 
 from service import metrics
+from service.behind import Behind
 from service.swap import Serving
 from toploss import drift, traffic
 from toploss.answers import Answer
 from toploss.drift import State
 from toploss.errors import NoModel
 from toploss.home import Home
-from toploss.priority import NEVER_FIRST, step_back
 from toploss.traffic import CLASSES, Cell
 
 log = logging.getLogger("toploss.drift")
@@ -47,28 +47,18 @@ class _Counts:
         return found
 
 
-class Traffic:
+class Traffic(Behind):
     """Whoever answers adds to counters in memory, of a fixed size for each version. A thread of the
     lowest priority adds them to the database, where those of all servers meet."""
 
     def __init__(self, home: Home) -> None:
+        super().__init__("traffic")
         self._home = home
         self._lock = threading.Lock()  # held for a microsecond
         self._counts: dict[str, _Counts] = {}  # by version
         self._waiting: dict[tuple[int, str], Counter[Cell]] = {}  # by hour and version
         self._away = False  # the last look failed
         self._lost = False  # likewise, for what is noted
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="traffic", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """What was counted is noted."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def count(self, serving: Serving, answer: Answer) -> None:
         """An image was answered."""
@@ -131,7 +121,6 @@ class Traffic:
             )
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         noted = looked = time.monotonic()
         while not self._stopped.wait(min(NOTE_S, LOOK_S) / 4):
             now = time.monotonic()

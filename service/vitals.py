@@ -3,38 +3,27 @@ for it."""
 
 import logging
 import shutil
-import threading
 import time
 from pathlib import Path
 
 from service import metrics
+from service.behind import Behind
 from toploss import bentostore, vitals
 from toploss.home import Home
-from toploss.priority import NEVER_FIRST, step_back
 
 log = logging.getLogger("toploss.vitals")
 
 LOOK_S = 15.0  # between two looks: as often as Prometheus usually asks
 
 
-class Vitals:
+class Vitals(Behind):
     """A thread of the lowest priority looks. While the database is away the numbers stay as they
     were, and `toploss_looked_timestamp_seconds` tells how old they are."""
 
     def __init__(self, home: Home) -> None:
+        super().__init__("vitals")
         self._home = home
         self._away = False  # the last look failed
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="vitals", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """It looks no more, not even at the database, which may be closed then."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
 
     def look(self) -> None:
         """Whatever fails leaves the numbers as they were."""
@@ -50,7 +39,6 @@ class Vitals:
             self._away = False
 
     def _follow(self) -> None:
-        step_back(NEVER_FIRST)
         self.look()
         while not self._stopped.wait(LOOK_S):
             self.look()
