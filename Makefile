@@ -1,4 +1,4 @@
-# make demo · make test · make check · make .venv · make docs · make lock · make clean
+# make demo · make test · make check · make .venv · make up · make docs · make lock · make clean
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip
 # What the editable install needs to be redone for; the lock carries the rest.
 READY := .venv/.ready
 
-.PHONY: demo test slow check format docs lock clean .venv
+.PHONY: demo up test slow check format docs lock clean .venv
 
 .venv: $(READY)
 
@@ -20,6 +20,11 @@ $(READY): requirements.lock pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python -m demo --port $(PORT)
+
+# Service, dispatcher, PostgreSQL, an S3, Prometheus and Grafana in containers: compose.yaml.
+up:
+	deploy/secrets.sh
+	docker compose up --build --detach
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -41,8 +46,14 @@ docs: $(READY)
 	$(BIN)/python -m training.docs
 
 # Hash-pinned, for every platform, and without any index address: it works behind any mirror.
+COMPILE := $(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+# Those of the images hold a part of it each, in the same versions.
+OF := $(COMPILE) --constraints requirements.lock
 lock: | $(READY)
-	$(UV) compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(OF) deploy/serve.in -o deploy/serve-cpu.lock
+	$(OF) deploy/serve.in deploy/serve-cuda.in -o deploy/serve-cuda.lock
+	$(OF) pyproject.toml deploy/train.in -o deploy/train-cuda.lock
 
 clean:
 	rm -rf .demo

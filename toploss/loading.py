@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -189,6 +190,11 @@ def _makers(
 def _made(loaded: Loaded, make: Maker) -> Engine:
     try:
         return make()
+    except ModuleNotFoundError as exc:  # as in the image that serves on CPUs alone
+        raise Broken(
+            f"version {loaded.manifest['version']} cannot be computed as wanted: {exc.name} is not "
+            "installed here; set TOPLOSS_ENGINE and TOPLOSS_DEVICE to auto"
+        ) from exc
     except Exception as exc:  # whatever a runtime says of a model that it cannot load
         raise Broken(
             f"version {loaded.manifest['version']} does not load: {exc}; promote another one"
@@ -200,6 +206,8 @@ def _device(device: Device) -> str:
         return device
     if not any(Path(sign).exists() for sign in ("/dev/nvidiactl", "/dev/dxg")):
         return "cpu"  # and PyTorch need not be imported to find out
+    if find_spec("torch") is None:
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,3 +1,4 @@
+import sys
 import time
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_where_nothing_agrees_the_first_reason_is_told(tmp_path):
 
     with pytest.raises(Broken, match="on onnx differs from training"):
         loading.load(loaded, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("given", [{"engine": "torch"}, {"device": "cuda"}])
+def test_an_installation_without_pytorch_says_what_it_lacks(known, monkeypatch, given):
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    with pytest.raises(Broken, match="torch is not installed here; set TOPLOSS_ENGINE and"):
+        loading.load(known, **({"engine": "torch", "device": "cpu"} | given), threads=1)
 
 
 class Timed:
