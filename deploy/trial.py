@@ -92,7 +92,7 @@ class Container:
         found = []
         for process in psutil.process_iter():
             try:
-                if os.readlink(f"/proc/{process.pid}/root") == str(self.root):
+                if os.path.samefile(f"/proc/{process.pid}/root", self.root):
                     found.append(process)
             except OSError:
                 continue
