@@ -5,16 +5,14 @@ ARG BASE=python:3.11.14-slim-bookworm
 FROM ${BASE} AS libraries
 ARG FOR=train
 ARG ACCELERATOR=cuda
-COPY deploy/${FOR}-${ACCELERATOR}.lock /tmp/requirements.lock
-# pip stays behind in this stage. A mirror is named in a pip.conf that comes as a secret, or by
-# PIP_INDEX_URL; neither is in the image.
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
+COPY deploy/${FOR}-${ACCELERATOR}.lock /opt/requirements.lock
+# A mirror is named in a pip.conf that comes as a secret: neither it nor pip is in the image.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv /tmp/pip \
     && python3 -m venv --without-pip /opt/venv \
     && /tmp/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps \
-        --require-hashes --only-binary :all: -r /tmp/requirements.lock
+        --require-hashes --only-binary :all: -r /opt/requirements.lock \
+    && rm -rf /tmp/pip
 
 FROM ${BASE} AS code
 COPY toploss /opt/toploss/toploss
@@ -24,15 +22,14 @@ COPY README.md LICENSE CHANGELOG.md /opt/toploss/
 # Nothing can be compiled later: the root is read-only.
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/toploss
 
-FROM ${BASE}
+# On the libraries, not with a copy of them: gigabytes are written once.
+FROM libraries
 LABEL org.opencontainers.image.title="Toploss" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 toploss \
     && useradd --uid 10001 --gid 10001 --home-dir /tmp --no-create-home --no-log-init \
         --shell /usr/sbin/nologin toploss \
     && install -d -o 10001 -g 10001 /data /weights
-# First what seldom changes.
-COPY --from=libraries /opt/venv /opt/venv
 COPY --from=code /opt/toploss /opt/toploss
 COPY --chmod=0755 deploy/entrypoint.sh /usr/local/bin/toploss
 # All that is written lies in /data and /tmp; weights that are downloaded, in /weights.

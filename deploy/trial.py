@@ -75,7 +75,7 @@ class Container:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=1800,
         )
         told = f"`{' '.join(arguments)}` ended with {done.returncode}:\n{done.stdout}"
         assert done.returncode == code, told
@@ -215,7 +215,7 @@ def loop(server: Container, trainer: Container, pictures: Path) -> dict[str, Any
         post(digit)
     began, failed, asked = time.monotonic(), 0, 0
     while (now := ask("/v1/model"))["generation"] == first["generation"]:
-        assert time.monotonic() - began < 600, ask("/v1/retrainings")
+        assert time.monotonic() - began < 1800, ask("/v1/retrainings")
         for _ in range(5):
             asked += 1
             try:
