@@ -86,7 +86,6 @@ def test_secrets_are_files_and_names_are_known(name: str) -> None:
     assert set(service.get("secrets", ())) <= set(COMPOSE["secrets"])
 
 
-@pytest.mark.skipif(not (ROOT / "monitoring").is_dir(), reason="no monitoring/ in this tree")
 @every
 def test_what_is_mounted_exists(name: str) -> None:
     for volume in SERVICES[name].get("volumes", ()):
