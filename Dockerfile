@@ -20,7 +20,7 @@ COPY training /opt/toploss/training
 COPY service /opt/toploss/service
 COPY README.md LICENSE CHANGELOG.md /opt/toploss/
 # Nothing can be compiled later: the root is read-only.
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/toploss
+RUN python3 -m compileall -q --invalidation-mode checked-hash /opt/toploss
 
 # On the libraries, not with a copy of them: gigabytes are written once.
 FROM libraries
