@@ -1,6 +1,8 @@
 # make demo · make test · make check · make .venv · make up · make docs · make lock · make clean
 PYTHON ?= python3
 PORT ?= 3000
+# Processes that test side by side.
+WORKERS ?= 2
 BIN := .venv/bin
 UV := $(BIN)/uv pip
 # What the editable install needs to be redone for; the lock carries the rest.
@@ -27,7 +29,7 @@ up:
 	docker compose up --build --detach
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
