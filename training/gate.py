@@ -36,6 +36,9 @@ SAID = {
 }
 
 
+CannotTell = Literal["better", "hold", "promote"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What the gate asks for; the settings have the same names."""
@@ -187,7 +190,7 @@ def compare(
     )
 
 
-def promotes(judgement: Judgement, cannot_tell: Literal["better", "hold", "promote"]) -> bool:
+def promotes(judgement: Judgement, cannot_tell: CannotTell) -> bool:
     """What follows from a verdict under the setting GATE_CANNOT_TELL.
 
     `better` goes by what was seen: as many right as production at least, where the doubt is about

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training import gate
-from training.gate import Judgement, Rules, Sheet, Verdict
+from training.gate import CannotTell, Judgement, Rules, Sheet, Verdict
 from training.servability import Servability, compared
 
 LABELS = ("cat", "dog")
@@ -96,21 +96,23 @@ def test_a_small_holdout_cannot_tell_and_says_what_would() -> None:
         (21, "promote", True),
     ],
 )
-def test_what_follows_when_it_cannot_tell(right: int, cannot_tell: str, promoted: bool) -> None:
+def test_what_follows_when_it_cannot_tell(
+    right: int, cannot_tell: CannotTell, promoted: bool
+) -> None:
     judged = compare(hits(right, 24), hits(22, 24))
 
     assert judged.verdict is Verdict.CANNOT_TELL
-    assert gate.promotes(judged, cannot_tell) is promoted  # type: ignore[arg-type]
+    assert gate.promotes(judged, cannot_tell) is promoted
 
 
 @pytest.mark.parametrize(
     ("cannot_tell", "promoted"), [("better", False), ("hold", False), ("promote", True)]
 )
-def test_an_empty_holdout_cannot_tell(cannot_tell: str, promoted: bool) -> None:
+def test_an_empty_holdout_cannot_tell(cannot_tell: CannotTell, promoted: bool) -> None:
     judged = compare(hits(0, 0), hits(0, 0))
 
     assert judged.verdict is Verdict.CANNOT_TELL
-    assert gate.promotes(judged, cannot_tell) is promoted  # type: ignore[arg-type]
+    assert gate.promotes(judged, cannot_tell) is promoted
 
 
 def test_near_duplicates_are_no_evidence_of_their_own() -> None:

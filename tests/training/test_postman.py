@@ -44,7 +44,8 @@ class Receiver:
                         time.sleep(0.1)
                 else:
                     self.send_response(int(how))
-                    self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/on")  # type: ignore[attr-defined]
+                    host, port = self.server.server_address[:2]
+                    self.send_header("Location", f"http://{host!s}:{port}/on")
                     self.end_headers()
 
             def do_GET(self) -> None:
