@@ -92,9 +92,10 @@ class Container:
         found = []
         for process in psutil.process_iter():
             try:
-                if os.path.samefile(f"/proc/{process.pid}/root", self.root):
+                here = os.path.samefile(f"/proc/{process.pid}/root", self.root)
+                if here and process.status() != psutil.STATUS_ZOMBIE:  # which init is about to bury
                     found.append(process)
-            except OSError:
+            except (OSError, psutil.NoSuchProcess):
                 continue
         return found
 

@@ -167,7 +167,7 @@ def _confirm(
 def _told(added: Added, revision: int) -> dict[str, Any]:
     shown = ("id", "label", "split", "new", "conflict")
     told = {key: value for key, value in asdict(added).items() if key in shown}
-    return {**told, "revision": revision}
+    return {**told, "split": str(added.split), "revision": revision}
 
 
 def _file_name(row: Row[Any]) -> str:
