@@ -29,7 +29,7 @@ up:
 	docker compose up --build --detach
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations 15
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
