@@ -115,6 +115,14 @@ RUN_QUEUED = _of_all(
 RUN_ACTIVE = _of_all(
     "toploss_run_active_timestamp_seconds", "When the run that is worked on began; 0: none."
 )
+RUN_LEFT = _of_all(
+    "toploss_run_left_seconds", "That it still takes; NaN: none is, or nothing is known of it."
+)
+RUN_LOSS = _of_all(
+    "toploss_run_loss",
+    "Its last epoch's loss, in nats; NaN: none is, or it has not come so far.",
+    ("of",),
+)
 RUN_ENDED = _of_all(
     "toploss_run_ended_timestamp_seconds",
     "When one of the last 20 runs ended so; 0: none of them.",

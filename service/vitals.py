@@ -2,6 +2,7 @@
 for it."""
 
 import logging
+import math
 import shutil
 import time
 from pathlib import Path
@@ -48,6 +49,9 @@ def _tell(found: vitals.Vitals) -> None:
     metrics.PRODUCTION.set(found.generation)
     metrics.RUN_QUEUED.set(found.queued_at or 0)
     metrics.RUN_ACTIVE.set(found.active_at or 0)
+    metrics.RUN_LEFT.set(math.nan if found.left_s is None else found.left_s)
+    for of in ("train", "valid"):
+        metrics.RUN_LOSS.labels(of=of).set(found.losses.get(of, math.nan))
     for state, at in found.ended_at.items():
         metrics.RUN_ENDED.labels(state=state.value).set(at)
     metrics.REFUSALS.set(found.refusals)

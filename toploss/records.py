@@ -37,7 +37,7 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "stage": row.stage,
         "epoch": row.epoch,
         "epochs": row.epochs,
-        **_left(connection, row),
+        **left(connection, row),
         "reasons": triggers.of(connection, row.id),
         "attempt": row.fence,
         "cancel_asked": row.cancel_asked,
@@ -59,7 +59,7 @@ def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _left(connection: Connection, row: Row[Any]) -> dict[str, float | None]:
+def left(connection: Connection, row: Row[Any]) -> dict[str, float | None]:
     """Seconds that it still takes: the stage, and the whole run. None: not known, or not going."""
     pace = (row.pace or {}) if row.state == "running" else {}
     since = clock(connection) - row.pace_at if pace else 0.0

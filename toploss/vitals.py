@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, TextClause, select
 from sqlalchemy.exc import IntegrityError
 
-from toploss import losses, models, policy, snapshots, tally
+from toploss import losses, models, policy, records, snapshots, tally
 from toploss.database import clock
 from toploss.figures import Listed
 from toploss.home import Home
@@ -30,6 +30,8 @@ class Vitals:
     generation: int  # of the production alias; 0: nothing was ever promoted
     queued_at: float | None  # from when on the waiting run may begin; None: none waits, or may
     active_at: float | None  # when the run that is worked on began
+    left_s: float | None  # that it still takes; None: none is, or nothing is known of it
+    losses: dict[str, float]  # of its last epoch: train, valid; empty before the first
     ended_at: dict[RunState, float]  # when the last that ended so did; one of the last runs
     refusals: int  # candidates that the gate has refused, since it last let one pass
     due: Due  # what the policy says
@@ -57,6 +59,8 @@ def look(home: Home) -> Vitals:
             generation=0 if alias is None else alias.generation,
             queued_at=None if queued is None else max(queued.created_at, queued.not_before or 0),
             active_at=None if active is None else active.started_at or active.created_at,
+            left_s=None if active is None else records.left(connection, active)["left_s"],
+            losses=_losses(active),
             ended_at={
                 state: max((run.ended_at for run in last if run.state == state), default=0.0)
                 for state in ENDED
@@ -90,6 +94,13 @@ def _seen(connection: Connection) -> float | None:
 def _now(connection: Connection, state: TextClause) -> Row[Any] | None:
     """The run that waits, or that is worked on: by the index of those alone."""
     return connection.execute(select(runs).where(state)).first()
+
+
+def _losses(active: Row[Any] | None) -> dict[str, float]:
+    if active is None or not active.history:
+        return {}
+    epoch = active.history[-1]
+    return {"train": epoch["train_loss"], "valid": epoch["valid_loss"]}
 
 
 def _last(connection: Connection) -> Sequence[Any]:

@@ -1,5 +1,6 @@
 """What is told of the whole: through the service's own metrics."""
 
+import math
 from typing import Any
 
 import pytest
@@ -32,6 +33,24 @@ def test_it_tells_what_stands(house: House) -> None:
     assert told("dispatcher_seen_timestamp_seconds") == 0
     for place in ("home", "storage", "models"):
         assert 0 < told("disk_free_bytes", place=place) < told("disk_size_bytes", place=place)
+
+
+def test_a_run_that_goes_on_tells_its_losses_and_how_long_it_takes(house: House) -> None:
+    house.desk.vitals.look()
+    assert math.isnan(told("run_left_seconds"))
+    assert math.isnan(told("run_loss", of="valid"))
+    runs.enqueue(house.home, reason="test", actor="test")
+    lease = runs.claim(house.home, owner="test")
+    assert lease is not None
+    runs.take_up(house.home, lease, owner="test")
+    pace = {"samples": 1, "stages": {}, "stage_left_s": 9.0, "left_s": 900.0}
+    epoch = {"train_loss": 0.5, "valid_loss": 0.25}
+    runs.note(house.home, lease, pace=pace, history=[epoch])
+
+    house.desk.vitals.look()
+
+    assert 800 < told("run_left_seconds") <= 900
+    assert (told("run_loss", of="train"), told("run_loss", of="valid")) == (0.5, 0.25)
 
 
 def test_while_the_database_is_away_the_numbers_stay_and_their_age_shows(
