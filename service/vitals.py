@@ -69,7 +69,8 @@ def _tell(found: vitals.Vitals) -> None:
 
 def _tell_disks(home: Home) -> None:
     for place, folder in _places(home).items():
-        usage = shutil.disk_usage(folder)
+        # One that is made later, with the first image, will lie where its parent lies.
+        usage = shutil.disk_usage(next(at for at in (folder, *folder.parents) if at.exists()))
         metrics.DISK_FREE.labels(place=place).set(usage.free)
         metrics.DISK_SIZE.labels(place=place).set(usage.total)
 

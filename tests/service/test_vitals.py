@@ -1,14 +1,19 @@
 """What is told of the whole: through the service's own metrics."""
 
 import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from service.vitals import Vitals
 from tests.service.conftest import House
 from toploss import policy, runs, vitals
 from toploss.errors import Broken
+from toploss.home import Home
 
 
 def told(name: str, **labels: str) -> float:
@@ -51,6 +56,18 @@ def test_a_run_that_goes_on_tells_its_losses_and_how_long_it_takes(house: House)
 
     assert 800 < told("run_left_seconds") <= 900
     assert (told("run_loss", of="train"), told("run_loss", of="valid")) == (0.5, 0.25)
+
+
+def test_a_storage_that_nothing_was_put_into_yet_keeps_nothing_from_being_told(
+    open_home: Callable[..., Home], tmp_path: Path
+) -> None:
+    empty = open_home(storage_url=str(tmp_path / "made" / "later"))
+    before = REGISTRY.get_sample_value("toploss_looked_timestamp_seconds") or 0
+
+    Vitals(empty).look()
+
+    assert told("looked_timestamp_seconds") > before
+    assert told("disk_size_bytes", place="storage") == shutil.disk_usage(tmp_path).total
 
 
 def test_while_the_database_is_away_the_numbers_stay_and_their_age_shows(
