@@ -231,5 +231,5 @@ def _text(path: Path, setting: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise BadSettings(
-            f"{setting}={str(path)!r} cannot be read ({exc}); correct the path"
+            f"{setting}={str(path.absolute())!r} cannot be read ({exc}); correct the path"
         ) from exc

@@ -87,6 +87,15 @@ def test_a_file_without_a_key_is_a_wrong_setting(open_home, tmp_path, content):
         Ring.load(open_home(admin_key_file=file))
 
 
+def test_of_a_file_that_is_not_there_it_is_told_where_it_was_looked_for(
+    open_home, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BadSettings, match=f"{tmp_path}/keys.txt' cannot be read"):
+        Ring.load(open_home(keys_file="keys.txt"))
+
+
 def test_every_server_signs_sessions_with_the_same_secret(home):
     assert keys.session_secret(home) == keys.session_secret(home)
     assert len(keys.session_secret(home)) == keys.SECRET_BYTES
