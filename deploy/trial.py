@@ -99,6 +99,10 @@ class Container:
                 continue
         return found
 
+    def first(self) -> psutil.Process:
+        """That a container's end is told to; buildah has one of its own above it."""
+        return next(p for p in self.processes() if p.name() == Path(self.entrypoint[0]).name)
+
     def changed(self) -> list[str]:
         after = files(self.root)
         names = sorted(set(self.before) | set(after))
@@ -246,9 +250,8 @@ def loop(server: Container, trainer: Container, pictures: Path) -> dict[str, Any
         ("service", service, server),
         ("dispatcher", dispatcher, trainer),
     ):
-        first_process = min(container.processes(), key=lambda p: p.create_time())
         began = time.monotonic()
-        first_process.send_signal(signal.SIGTERM)
+        container.first().send_signal(signal.SIGTERM)
         process.wait(60)
         figures[f"{name}_ended_s"] = round(time.monotonic() - began, 1)
         assert not container.processes(), container.processes()
