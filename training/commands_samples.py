@@ -106,7 +106,7 @@ def erased(
     stones = tombstones.listed(Home.open())
     write_whole(file, tombstones.as_csv(stones))
     return Answer(
-        {"file": str(file), "erased": len(stones)}, f"{len(stones)} erased samples in {file}"
+        {"file": str(file), "erased": len(stones)}, f"{file} is written; erased: {len(stones)}"
     )
 
 
