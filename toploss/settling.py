@@ -95,6 +95,7 @@ def finish(home: Home) -> None:
             if going_on(connection) != fingerprint:
                 return  # another verdict came, or another process was faster
             _settle(connection, some)
+        home.db.give_way()
     with home.db.write() as connection:
         this = (facts.c.key == MARK) & (facts.c.value == fingerprint)
         connection.execute(facts.delete().where(this))
