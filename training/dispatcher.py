@@ -154,7 +154,8 @@ class Dispatcher:
         if time.monotonic() < self._tidy_at:
             return
         try:
-            settling.finish(self._home)
+            if not self.busy:  # it may take longer than a lease lasts
+                settling.finish(self._home)
             arrears.follow(self._home)
             upkeep.step(self._home)
             erasure.finish(self._home)

@@ -107,7 +107,7 @@ def test_keys_come_from_a_file_and_go_with_their_lines(bento: Path, tmp_path: Pa
         assert client.get("/v1/model", headers=as_ann).status_code == 200
 
         file.write_text("")
-        client.app._api.state.desk.doorkeeper.look()  # type: ignore[attr-defined]
+        client.app._api.state.desk.doorkeeper.look()  # type: ignore[attr-defined]  # the edge's
         is_problem(client.get("/v1/model", headers=as_ann), 401)
 
 
@@ -122,7 +122,7 @@ def test_a_damaged_version_answers_nothing(house: House, bento: Path, tmp_path: 
         for client in served(bento, tmp_path / "nothing"):
             detail = is_problem(client.post("/predict", files={"image": plain("red")}), 503)
             assert "does not load" in detail
-            assert not client.app._api.state.desk.swap.ready  # type: ignore[attr-defined]
+            assert not client.app._api.state.desk.swap.ready  # type: ignore[attr-defined]  # the edge's
     finally:
         (folder / artifact.ONNX).write_bytes(data)
 
