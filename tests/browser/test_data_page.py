@@ -33,7 +33,7 @@ def test_many_classes_are_paged(context: BrowserContext, site: Site) -> None:
         for number in range(60):
             classes.ensure(connection, f"kind {number:02}", "test")
     page = opened(context, site, "/data")
-    page.click("text=Next")
+    page.click("[rel=next]")
     expect(page.locator(".turn span")).to_have_text("2 of 2", timeout=20_000)
 
     shown = page.locator(".classes tbody tr")
