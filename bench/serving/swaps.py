@@ -48,7 +48,9 @@ def swaps(subject: Subject, number: int, every_s: float) -> dict[str, Any]:
         for turn in range(number):
             version = subject.versions[(turn + 1) % 2]
             asked = time.monotonic()
-            operator.post(f"/v1/models/{version}/promote", json={}).raise_for_status()
+            operator.post(
+                f"/v1/models/{version}/promote", json={"reason": "to be measured"}
+            ).raise_for_status()
             while operator.get("/v1/model").json()["version"] != version:
                 time.sleep(0.05)
             moves.append((asked, time.monotonic()))
