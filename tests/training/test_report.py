@@ -145,6 +145,7 @@ def test_the_classes_that_lost_most_are_told_and_all_that_fell(make: Make) -> No
         production=0.6,
         margin=0.02,
         against="v1",
+        difference=-0.12,
         lower=-0.1,
         gained=1,
         lost=26,
@@ -157,9 +158,10 @@ def test_the_classes_that_lost_most_are_told_and_all_that_fell(make: Make) -> No
 
     page = " ".join(report.page(contents).split())
 
-    assert "Lost most: class 0 60.0 % to 50.0 % of 50, class 1 60.0 %" in page
-    assert "of 50, class 3 60.0 % to 50.0 % of 50." in page
-    assert "class 4" not in page
+    assert "-12.0 points against production, with 95 % certainty above -10.0" in page
+    lost = page[page.index("classes that lost most") : page.index("Learning curves")]
+    assert re.findall(r"class \d", lost) == [f"class {number}" for number in (0, 1, 2, 3)]
+    assert "class 3: beyond its margin</td><td>50</td> <td>60.0 %</td><td>50.0 %</td>" in lost
 
 
 def test_what_was_not_found_is_told_after_what_was(make: Make) -> None:
