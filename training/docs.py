@@ -44,7 +44,7 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         shown = f"`{default}`" if str(default) else ""
-        meaning = field.description or ""
+        meaning = " ".join((field.description or "").split())
         if get_origin(field.annotation) is Literal:
             choices = ", ".join(f"`{choice}`" for choice in get_args(field.annotation))
             meaning += f" ({choices})"

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from toploss import __version__, outbox, signing, times
 from toploss.errors import ToplossError
+from toploss.forms import CHAT
 from toploss.home import Home
 from toploss.outbox import Message, Type
-from toploss.settings import TEXT
 
 log = logging.getLogger("toploss.postman")
 
@@ -102,7 +102,7 @@ class Postman:
         """Raises Undelivered."""
         url, settings = self._urls[message.receiver], self._home.settings
         told = body(message, settings.name, settings.public_url)
-        if url.startswith(TEXT):
+        if url.startswith(CHAT):
             told = {"text": text(told)}
         data = json.dumps(told).encode()
         try:
@@ -112,7 +112,7 @@ class Postman:
                 "User-Agent": f"toploss/{__version__}",
                 **signing.headers(secret, message.id, data),
             }
-            request = urllib.request.Request(url.removeprefix(TEXT), data, headers)  # noqa: S310  # settings check it
+            request = urllib.request.Request(url.removeprefix(CHAT), data, headers)  # noqa: S310  # settings check it
             _opener.open(request, timeout=TIMEOUT_S).close()
         except urllib.error.HTTPError as exc:
             exc.close()
@@ -192,5 +192,5 @@ def _finite(value: Any) -> Any:
 
 def _shown(url: str) -> str:
     """An address without what may be a secret in it."""
-    parts = urlsplit(url.removeprefix(TEXT))
+    parts = urlsplit(url.removeprefix(CHAT))
     return f"{parts.scheme}://{parts.netloc}"

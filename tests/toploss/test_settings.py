@@ -58,10 +58,10 @@ def test_the_database_s_url_may_lie_in_a_file(tmp_path):
         ("TRAIN_SIZE", "4", "greater than or equal to 8"),
         ("GATE_MARGIN", "2", "less than or equal to 1"),
         ("GATE_CANNOT_TELL", "maybe", "'better', 'hold' or 'promote'"),
-        ("RETRAIN_AFTER", "0", "greater than or equal to 1"),
+        ("RETRAIN_AFTER", "0", "greater than 0"),
         ("RETRAIN_QUIET_S", "nan", "greater than or equal to 0"),
         ("PUBLIC_URL", "toploss.example", "http(s)://HOST"),
-        ("ATTEMPTS", "0", "greater than or equal to 1"),
+        ("ATTEMPTS", "0", "greater than 0"),
     ],
 )
 def test_a_fault_names_key_value_and_expectation(monkeypatch, key, value, expectation):
