@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench import faults, subjects
-from bench.common import main
+from bench.common import main, options
 from bench.faults import HEALTHY, Case, Pool
 from training import evaluation, memory, randomness, recipe
 from training.data import Material
@@ -89,4 +89,4 @@ def _trained(pool: Pool, ratio: int, seed: int, balance: bool) -> dict[str, floa
 
 
 if __name__ == "__main__":
-    main("balance", measure, "one seed, the digits alone")
+    main(options("balance", "one seed, the digits alone"), lambda args: measure(args.quick))

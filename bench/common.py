@@ -13,22 +13,45 @@ from toploss.settings import available_cores
 LIBRARIES = ("torch", "torchvision", "fastai", "bentoml", "onnxruntime")
 
 
-def main(name: str, measure: Callable[[bool], dict[str, Any]], quick_means: str) -> None:
-    """Run a measurement as `python -m bench.NAME`, print its figures, write them as JSON.
+def options(name: str, quick_means: str) -> argparse.ArgumentParser:
+    """What every `python -m bench.NAME` takes; a measurement adds what is its own.
 
     Args:
-        measure: gets whether `--quick` was asked for; returns the figures by name.
         quick_means: what `--quick` leaves out.
     """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
-    parser.add_argument("--quick", action="store_true", help=f"rough: {quick_means}")
+    rough = f"rough: {quick_means}".replace("%", "%%")
+    parser.add_argument("--quick", action="store_true", help=rough)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser
+
+
+def main(
+    parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], dict[str, Any]]
+) -> None:
+    """Run a measurement, print its figures, write them as JSON.
+
+    Args:
+        parser: of `options`.
+        measure: gets what was asked for; returns the figures by name.
+    """
     args = parser.parse_args()
-    figures = {"quick": args.quick, "machine": machine(), **measure(args.quick)}
-    print(f"\nbench.{name}" + (" --quick: rough figures" if args.quick else ""))
+    figures = {"quick": args.quick, "machine": machine(), **measure(args)}
+    print(title(parser, args))
     for key, value in figures.items():
         if key != "machine":
             print(f"  {key:32} {_told(value)}")
+    write(args, figures)
+
+
+def title(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """The line above printed figures."""
+    name = parser.prog.removeprefix("python -m ")
+    return f"\n{name}" + (" --quick: rough figures" if args.quick else "")
+
+
+def write(args: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """The figures as JSON, where that was asked for."""
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import faults
-from bench.common import main
+from bench.common import main, options
 from bench.faults import DIGITS, HEALTHY, PHOTOS, WRONG, Case, Pool
 from bench.subjects import TRASHNET, WEIGHTS
 from toploss.intervals import wilson
@@ -50,18 +50,18 @@ WANTED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def measure(quick: bool, options: argparse.Namespace) -> dict[str, Any]:
+def measure(asked: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
-        keep = options.keep or Path(scratch)
+        keep = asked.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
         pools = {DIGITS: faults.read_digits()}
         figures: dict[str, Any] = {}
-        if options.data.is_dir() and options.weights.is_file() and not quick:
-            pools[PHOTOS] = faults.read_photos(options.data, options.weights)
+        if asked.data.is_dir() and asked.weights.is_file() and not asked.quick:
+            pools[PHOTOS] = faults.read_photos(asked.data, asked.weights)
         else:
             figures["left_out"] = f"{PHOTOS} (--quick, or not there)"
-        seeds = TUNED if options.tuning else TOLD[:1] if quick else TOLD
-        judged = list(_judged(seeds, pools, keep, train=not options.no_train))
+        seeds = TUNED if asked.tuning else TOLD[:1] if asked.quick else TOLD
+        judged = list(_judged(seeds, pools, keep, train=not asked.no_train))
         figures |= {"seeds": seeds, **_figures(judged)}
         if PHOTOS in pools:
             figures["advice"] = _doubled(judged, pools[PHOTOS])
@@ -231,18 +231,11 @@ def _spread(values: list[float]) -> list[float]:
     return [round(float(v), 3) for v in np.percentile(values, (0, 50, 100))] if values else []
 
 
-def _options() -> argparse.Namespace:
-    """Those of this measurement alone; the others are `bench.common`'s."""
-    parser = argparse.ArgumentParser(add_help=False)
+if __name__ == "__main__":
+    parser = options("diagnosis", "one seed, the digits alone")
     parser.add_argument("--keep", type=Path, help="folder of what the trainings leave")
     parser.add_argument("--data", type=Path, default=TRASHNET)
     parser.add_argument("--weights", type=Path, default=WEIGHTS / "squeezenet1_0.pth")
     parser.add_argument("--tuning", action="store_true", help="the seeds the thresholds came from")
     parser.add_argument("--no-train", action="store_true", help="judge what is kept")
-    known, sys.argv[1:] = parser.parse_known_args()
-    return known
-
-
-if __name__ == "__main__":
-    options = _options()
-    main("diagnosis", lambda quick: measure(quick, options), "one seed, the digits alone")
+    main(parser, measure)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from bench import faults, subjects
-from bench.common import main
+from bench.common import main, options
 from bench.faults import HEALTHY, Case, Held, Pool
 from toploss import novelty, traits
 from toploss.drift import Kind, Reference, State, shifts
@@ -163,4 +163,5 @@ def _counted(values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main("drift", measure, "an eighth of the trials, the digits alone")
+    parser = options("drift", "an eighth of the trials, the digits alone")
+    main(parser, lambda args: measure(args.quick))

@@ -10,7 +10,6 @@ At each point the data as they stand are learned anew, by the same recipe and se
 without them the digits alone are measured. `--keep` keeps what is trained, for the next time.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -30,7 +29,7 @@ from sqlalchemy import select
 
 import training
 from bench import gain_plot, label_errors, subjects
-from bench.common import machine
+from bench.common import machine, options, title, write
 from bench.reviewer import Reviewer
 from bench.serving import servers
 from bench.subjects import Subject
@@ -367,24 +366,20 @@ def _spread(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.gain")
-    parser.add_argument(
-        "--quick", action="store_true", help="rough: digits, one seed, one point, two folds"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file, after each case")
+    parser = options("gain", "digits, one seed, one point, two folds")
     parser.add_argument("--plot", type=Path, help="draw them into this file, .svg or .png")
     parser.add_argument("--keep", type=Path, help="keep what is trained here, use what is there")
     args = parser.parse_args()
 
     def told(figures: dict[str, Any]) -> None:
-        if args.json:
-            args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        """After each case."""
+        write(args, figures)
         if args.plot:
             gain_plot.draw(figures, args.plot)
 
     with tempfile.TemporaryDirectory(prefix="toploss-kept-") as nowhere:
         figures = measure(args.quick, args.keep or Path(nowhere), told)
-    print(f"\nbench.gain{' --quick: rough figures' if args.quick else ''}")
+    print(title(parser, args))
     print(table(figures))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, norm
 
-from bench.common import main
+from bench.common import main, options
 from training.gate import Rules
 from training.paired import SURE, Paired
 
@@ -238,4 +238,4 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main("gate", measure, "a tenth of the trials")
+    main(options("gate", "a tenth of the trials"), lambda args: measure(args.quick))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bench import faults, subjects
-from bench.common import main
+from bench.common import main, options
 from bench.faults import DIGITS, HEALTHY, PHOTOS, Case, Pool
 from toploss.network import Network
 from toploss.plan import Plan
@@ -149,4 +149,4 @@ class _Training:
 
 
 if __name__ == "__main__":
-    main("hard_examples", measure, "one seed, the digits alone")
+    main(options("hard_examples", "one seed, the digits alone"), lambda args: measure(args.quick))

@@ -6,9 +6,7 @@ probabilities. `trashnet-160` and SqueezeNet's ImageNet weights are looked for i
 the project; without them the digits alone are measured.
 """
 
-import argparse
 import csv
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.common import machine
+from bench.common import machine, options, title, write
 from bench.subjects import TRASHNET, WEIGHTS
 from demo import digits
 from toploss import orders, snapshots
@@ -342,17 +340,12 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.label_errors")
-    parser.add_argument(
-        "--quick", action="store_true", help="rough: one seed, 10 %% symmetric noise"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser = options("label_errors", "one seed, 10 % symmetric noise")
     parser.add_argument("--keep", type=Path, help="keep the probabilities here, use what is there")
     parser.add_argument("--only", default="", help="cases whose names begin so, like digits-pair")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="toploss-kept-") as nowhere:
         figures = measure(args.quick, args.keep or Path(nowhere), args.only)
+    print(title(parser, args))
     print(_table(figures))
-    if args.json:
-        told = {"quick": args.quick, "machine": machine(), **figures}
-        args.json.write_text(json.dumps(told, indent=2) + "\n")
+    write(args, {"quick": args.quick, "machine": machine(), **figures})

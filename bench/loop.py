@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from bench.common import main, share
+from bench.common import main, options, share
 
 PORT = 3917
 PREDICTIONS_PER_S = 10
@@ -213,4 +213,4 @@ def _left_behind(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main("loop", measure, "60 digits are posted instead of 120")
+    main(options("loop", "60 digits are posted instead of 120"), lambda args: measure(args.quick))

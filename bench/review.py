@@ -4,9 +4,7 @@ a reviewer at the keyboard.
 `--database-url` measures on PostgreSQL; else it is SQLite, in a folder of its own.
 """
 
-import argparse
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +16,7 @@ import numpy as np
 from sqlalchemy import func, select, text
 
 from bench import browsing
-from bench.common import main, share
+from bench.common import main, options, share
 from bench.serving import servers
 from bench.serving.overload import resident_mb
 from toploss import classes, drafts, likeness, models, samples, schema, scoring
@@ -326,12 +324,7 @@ def _database_mb(home: Home) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options("review", f"{FEW:,} samples in place of {SAMPLES:,}")
     parser.add_argument("--database-url", help="else SQLite")
     parser.add_argument("--samples", type=int, help=f"else {SAMPLES:,}; with --quick {FEW:,}")
-    known, sys.argv[1:] = parser.parse_known_args()
-    main(
-        "review",
-        lambda quick: measure(quick, known.database_url, known.samples),
-        f"{FEW:,} samples in place of {SAMPLES:,}",
-    )
+    main(parser, lambda args: measure(args.quick, args.database_url, args.samples))

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import select
 
-from bench.common import main
+from bench.common import main, options
 from bench.review import grow, make_version
 from toploss import members, schema, settling, snapshots
 from toploss.database import one_at_a_time
@@ -185,17 +185,13 @@ PARTS = {
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    few, steps = (", ".join(f"{n:,}" for n in numbers) for numbers in (FEW, STEPS))
+    parser = options("scale", f"{few} samples in place of {steps}")
     parser.add_argument("--database-url", help="else SQLite")
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
-    known, sys.argv[1:] = parser.parse_known_args()
-    if known.part:
-        name, given = known.part
+    args = parser.parse_args()
+    if args.part:
+        name, given = args.part
         print(json.dumps(PARTS[name](Home.open(read_settings(**json.loads(given))))))
     else:
-        main(
-            "scale",
-            lambda quick: measure(quick, known.database_url),
-            f"{', '.join(f'{n:,}' for n in FEW)} samples in place of "
-            f"{', '.join(f'{n:,}' for n in STEPS)}",
-        )
+        main(parser, lambda args: measure(args.quick, args.database_url))

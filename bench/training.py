@@ -5,9 +5,7 @@ digits alone are measured. Plain fastai is `Learner.fine_tune` over the same net
 files, split as ours are, with its own defaults.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +21,7 @@ from PIL import Image
 
 import training
 from bench import subjects
-from bench.common import main
+from bench.common import main, options
 from bench.subjects import Subject
 from toploss import snapshots
 from toploss.blobs import image_path
@@ -298,11 +296,6 @@ class _Weight(Unheard):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options("training", "one seed, SqueezeNet alone, at 96 pixels")
     parser.add_argument("--only", default="", choices=PARTS, help="one part")
-    known, sys.argv[1:] = parser.parse_known_args()
-    main(
-        "training",
-        lambda quick: measure(quick, known.only),
-        "one seed, SqueezeNet alone, at 96 pixels",
-    )
+    main(parser, lambda args: measure(args.quick, args.only))

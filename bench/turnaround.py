@@ -5,10 +5,8 @@ them, a dispatcher launches the run, and a client predicts until another version
 of beginning a retraining has a copy of the same home.
 """
 
-import argparse
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import Any
 import httpx
 
 from bench import subjects
-from bench.common import main
+from bench.common import main, options
 from bench.serving import servers
 from demo import digits as demo_digits
 from toploss import models
@@ -45,7 +43,7 @@ SETTINGS = {
 def measure(quick: bool, data: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
         folder = Path(scratch)
-        images, recipe = _quick(folder) if quick else _full(folder, data)
+        images, recipe = _quick(folder) if quick else _full(data)
         new = _apart(images, folder / "known")
         home = _trained(folder, recipe)
         rows = [_turned(folder, home, start, new) for start in Start]
@@ -59,7 +57,7 @@ def _quick(folder: Path) -> tuple[Path, dict[str, Any]]:
     return folder / demo_digits.DATA, small | {"size": SMALL, "epochs_head": 1, "epochs_all": 2}
 
 
-def _full(folder: Path, data: Path | None) -> tuple[Path, dict[str, Any]]:
+def _full(data: Path | None) -> tuple[Path, dict[str, Any]]:
     weights = subjects.WEIGHTS / "squeezenet1_0.pth"
     recipe = {"arch": "squeezenet1_0", "size": SIZE}
     return data or subjects.TRASHNET, recipe | (
@@ -169,11 +167,6 @@ def _answered(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options("turnaround", "the demo's digits, 1 and 2 epochs, in place of trashnet-160")
     parser.add_argument("--data", type=Path, help="a folder of classes; else trashnet-160")
-    known, sys.argv[1:] = parser.parse_known_args()
-    main(
-        "turnaround",
-        lambda quick: measure(quick, known.data),
-        "the demo's digits, 1 and 2 epochs, in place of trashnet-160",
-    )
+    main(parser, lambda args: measure(args.quick, args.data))

@@ -6,9 +6,7 @@ body under a new head, from halfway between the two (shrink and perturb), or fro
 network as it is; with as many epochs as a cold start has, and with fewer.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from typing import Any
 from safetensors.torch import save
 
 from bench import subjects
-from bench.common import main
+from bench.common import main, options
 from bench.subjects import Subject
 from toploss.network import Network
 from toploss.plan import Plan, Start
@@ -113,7 +111,6 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = options("warm_start", "one seed, the digits alone")
     parser.add_argument("--only", default="", help="data sets whose names begin so")
-    known, sys.argv[1:] = parser.parse_known_args()
-    main("warm_start", lambda quick: measure(quick, known.only), "one seed, the digits alone")
+    main(parser, lambda args: measure(args.quick, args.only))

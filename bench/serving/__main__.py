@@ -4,9 +4,7 @@ Everybody is up at once and rests until it is its turn: machines that are shared
 within minutes, so figures are ratios within one round of turns.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.common import main
+from bench.common import main, options
 from bench.serving import material, servers
 from bench.serving.gpu import gpu
 from bench.serving.load import load
@@ -22,6 +20,7 @@ from bench.serving.overload import overload
 from bench.serving.shadows import shadows
 from bench.serving.swaps import swaps
 
+PARTS = ("limit", "peers", "overload", "swaps", "shadow", "gpu")
 SUBJECTS = (("resnet34", 224), ("squeezenet1_0", 128))
 ROUNDS = 15
 CONNECTIONS = 16
@@ -145,7 +144,6 @@ def _spread(values: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--only", default="", help="limit, peers, overload, swaps, shadow or gpu")
-    known, sys.argv[1:] = parser.parse_known_args()
-    main("serving", lambda quick: measure(quick, known.only), "three rounds, ResNet-34 alone")
+    parser = options("serving", "three rounds, ResNet-34 alone")
+    parser.add_argument("--only", default="", choices=PARTS, help="one part")
+    main(parser, lambda args: measure(args.quick, args.only))
