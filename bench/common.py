@@ -73,4 +73,14 @@ def share(values: list[float], percent: float) -> float:
 
 
 def _told(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        return "".join(f"\n    {line}" for line in _table(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """A line of names, and one for each row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([_told(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.rjust, line, widths)) for line in lines]

@@ -30,6 +30,16 @@ def test_figures_are_printed_and_written(parser, tmp_path, monkeypatch, capsys):
     assert figures["machine"]["cores"] >= 1
 
 
+def test_rows_are_a_table(parser, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["nothing"])
+    rows = [{"size": 5, "seconds": 1 / 3}, {"size": 1000, "failed": True}]
+
+    common.main(parser, lambda args: {"rows": rows})
+
+    told = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert told == [["size", "seconds", "failed"], ["5", "0.3333"], ["1000", "True"]]
+
+
 def test_help_names_every_flag_and_an_unknown_one_measures_nothing(parser, monkeypatch, capsys):
     for given, code in (["--help"], 0), (["--dat-a", "here"], 2):
         monkeypatch.setattr("sys.argv", ["nothing", *given])
