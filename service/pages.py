@@ -32,7 +32,7 @@ from toploss import (
 )
 from toploss.errors import ToplossError
 from toploss.home import Home
-from toploss.runs import ENDED
+from toploss.states import ENDED
 from toploss.times import left
 
 WEB = File(__file__).parent / "web"

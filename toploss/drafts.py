@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from toploss import runs
+from toploss import attempts
+from toploss.attempts import Lease
 from toploss.database import one_at_a_time
 from toploss.figures import IN_A_QUERY, chunks
 from toploss.home import Home
 from toploss.orders import Scale
-from toploss.runs import Lease
 from toploss.schema import samples, scorings, versions
 from toploss.scoring import Near, Opinion, Pool, Source, State, Writer
 from toploss.space import Space
@@ -107,7 +107,7 @@ def learned_by(connection: Connection, version: str) -> int:
 
 def dead(connection: Connection, draft: Row[Any]) -> bool:
     """Whether nobody writes it any more."""
-    return draft.run_id is not None and not runs.holds(
+    return draft.run_id is not None and not attempts.holds(
         connection, Lease(run=draft.run_id, fence=draft.fence)
     )
 
@@ -117,7 +117,7 @@ def _step(home: Home, lease: Lease | None) -> Iterator[Connection]:
     with home.db.write() as connection:
         one_at_a_time(connection)
         if lease is not None:
-            runs.owned(connection, lease)
+            attempts.owned(connection, lease)
         yield connection
 
 

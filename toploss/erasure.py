@@ -27,7 +27,6 @@ from toploss.home import Home
 from toploss.ids import new_id
 from toploss.models import Version
 from toploss.novelty import packed
-from toploss.runs import ACTIVE
 from toploss.schema import (
     claims,
     erasures,
@@ -41,6 +40,7 @@ from toploss.schema import samples as table
 from toploss.schema import versions as version_table
 from toploss.snapshots import Snapshot
 from toploss.splits import Split
+from toploss.states import ACTIVE
 
 LONGEST_REASON = 1000  # characters
 HALF_S = 3600.0  # after which half an image that a kill left is nobody's

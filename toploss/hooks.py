@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from toploss import runs
+from toploss import records, runs
 from toploss.blobs import sha256
 from toploss.errors import Stale
 from toploss.home import Home
@@ -45,7 +45,7 @@ def called(home: Home, signed: Signed, body: bytes, *, reason: str) -> dict[str,
         connection.execute(hook_calls.insert().values(call))
         return answer
 
-    return runs.agreed(home, answered)
+    return records.agreed(home, answered)
 
 
 def reason_of(body: bytes, fallback: str) -> str:

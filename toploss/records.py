@@ -1,16 +1,24 @@
-"""What is known of runs, for whoever asks."""
+"""What is known of runs, for whoever asks, and how it is changed."""
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select
+from sqlalchemy.exc import IntegrityError
 
-from toploss import triggers
+from toploss import outbox, triggers
 from toploss.database import clock, held_briefly
 from toploss.errors import NotFound
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.schema import runs
+from toploss.states import ENDED, TRANSITIONS, RunState
+
+TRIES = 20  # for a moment in which nobody else's run begins to wait
+
+T = TypeVar("T")
 
 
 def show(home: Home, run_id: str) -> dict[str, Any]:
@@ -140,3 +148,35 @@ def find(connection: Connection, run_id: str, *, held: bool = False) -> Row[Any]
     if row is None:
         raise NotFound(f"there is no run {run_id!r}; `toploss runs list` shows them")
     return row
+
+
+def go(connection: Connection, row: Row[Any], to: RunState, **fields: Any) -> None:
+    """The run is in another state from now on; the outside hears of an end."""
+    allowed = TRANSITIONS.get(RunState(row.state), set())
+    assert to in allowed, f"a run does not go from {row.state} to {to}"
+    update(connection, row.id, state=to, **fields)
+    if to in ENDED:
+        _tell(connection, row.id)
+
+
+def _tell(connection: Connection, run: str) -> None:
+    """The outside hears that it has ended."""
+    row = find(connection, run)
+    reason = row.error or (row.gate or {}).get("outcome")
+    said = {"run": run, "version": row.version, "reason": reason, "metrics": row.metrics}
+    outbox.put(connection, f"run.{row.state}", said)
+
+
+def update(connection: Connection, run: str, **fields: Any) -> None:
+    """Columns of a run's row, but for its state."""
+    connection.execute(runs.update().where(runs.c.id == run).values(**fields))
+
+
+def agreed(home: Home, work: Callable[[Connection], T]) -> T:
+    """Do it in a transaction; once more where somebody else's run began to wait in that moment, or
+    the like: what two wanted to be the only one of."""
+    for _ in range(TRIES):
+        with contextlib.suppress(IntegrityError), home.db.write() as connection:
+            return work(connection)
+    with home.db.write() as connection:
+        return work(connection)

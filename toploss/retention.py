@@ -23,9 +23,9 @@ from toploss.database import ALIAS, one_at_a_time
 from toploss.errors import Pruned
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.runs import ACTIVE, ENDED, RunState
 from toploss.schema import runs, versions
 from toploss.settings import Settings
+from toploss.states import ACTIVE, ENDED, RunState
 from toploss.stores import PART
 
 DAY_S = 24 * 3600.0

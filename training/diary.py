@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from toploss import records, runs
+from toploss import attempts, records
+from toploss.attempts import Lease
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.runs import Lease
 from toploss.times import left
 from training import patience, recipe
 from training.finder import STEPS, Finder
@@ -106,7 +106,7 @@ class Diary(Follower):
     def _note(self, **fields: Any) -> None:
         """A database that is away for a while ends no training."""
         patience.through(
-            self._home, lambda: runs.note(self._home, self._lease, **fields), self.check
+            self._home, lambda: attempts.note(self._home, self._lease, **fields), self.check
         )
 
     def _plan(self) -> dict[str, Any]:

@@ -13,13 +13,24 @@ import threading
 import time
 from typing import Any
 
-from toploss import arrears, erasure, policy, records, retention, runs, settling, upkeep, vitals
+from toploss import (
+    arrears,
+    attempts,
+    erasure,
+    policy,
+    records,
+    retention,
+    runs,
+    settling,
+    upkeep,
+    vitals,
+)
+from toploss.attempts import Lease
 from toploss.errors import Broken, Fenced
 from toploss.home import Home
 from toploss.processes import identity
 from toploss.retention import Rules
-from toploss.runs import ACTIVE, Lease, RunState
-from toploss.states import BAD_DATA, Cause
+from toploss.states import ACTIVE, BAD_DATA, Cause, RunState
 from toploss.watch import Watch
 from training.launchers import PATIENCE_S, Launcher
 
@@ -63,7 +74,7 @@ class Dispatcher:
         if self._lease is None:
             # Who was away with us for a while gets a lease's time to speak again.
             heard = time.monotonic() - self._away > self._home.settings.lease_s
-            runs.reap(self._home, silent=heard)
+            attempts.reap(self._home, silent=heard)
             self._ask_if_due()
             lease = runs.claim(self._home, owner=identity())
             if lease is not None:
@@ -107,7 +118,9 @@ class Dispatcher:
             return
         self._launcher.stop()
         try:
-            runs.give_up(self._home, self._lease, error="its dispatcher was stopped", lost=False)
+            attempts.give_up(
+                self._home, self._lease, error="its dispatcher was stopped", lost=False
+            )
         except Fenced:
             pass  # it had ended by itself
         except Broken as exc:
@@ -118,7 +131,7 @@ class Dispatcher:
         try:
             self._launcher.launch(lease)
         except Exception as exc:  # whatever it is, the run is ours and must not wait in vain
-            state = runs.give_up(
+            state = attempts.give_up(
                 self._home, lease, error=f"it cannot be launched: {exc}", cause=Cause.AWAY
             )
             log.error("run %s cannot be launched: %s; now %s", lease.run, exc, state)
@@ -184,7 +197,7 @@ class Dispatcher:
 
     def _find(self) -> None:
         """An attempt that goes on, and whose dispatcher may have died."""
-        lease = runs.active(self._home) if self._launcher.outlives else None
+        lease = attempts.active(self._home) if self._launcher.outlives else None
         if lease is not None and self._launcher.find(lease):
             self._lease, self._launched = lease, time.monotonic()
 
@@ -193,7 +206,7 @@ class Dispatcher:
         we can say that it lives."""
         if records.show(self._home, lease.run)["state"] == RunState.LEASED:
             with contextlib.suppress(Fenced):
-                runs.beat(self._home, lease)
+                attempts.beat(self._home, lease)
 
     def _attend(self, lease: Lease, run: dict[str, Any]) -> None:
         """The attempt goes on, unless somebody stops it, it takes too long, or falls silent."""
@@ -205,7 +218,7 @@ class Dispatcher:
         elif 0 < settings.run_limit_s < now - self._launched:
             error = f"it took longer than TOPLOSS_RUN_LIMIT_S={settings.run_limit_s:g} seconds"
             self._stop(lease, f"{error}; `toploss runs resume` goes on where it stood")
-        elif runs.silent(self._home, lease):
+        elif attempts.silent(self._home, lease):
             self._silent_since = self._silent_since or now
             silence = now - self._silent_since
             # It may be at its last, long transaction, which keeps its own pulse waiting: `give_up`
@@ -213,7 +226,7 @@ class Dispatcher:
             if silence > HUNG * settings.lease_s:
                 self._launcher.stop()
             elif silence > settings.lease_s:
-                self._give_up(lease, runs.SILENT, Cause.LOST)
+                self._give_up(lease, attempts.SILENT, Cause.LOST)
                 self._launcher.stop()
                 self._forget()
         else:
@@ -227,7 +240,7 @@ class Dispatcher:
 
     def _give_up(self, lease: Lease, error: str, cause: Cause) -> None:
         try:
-            state = runs.give_up(self._home, lease, error=error, cause=cause)
+            state = attempts.give_up(self._home, lease, error=error, cause=cause)
         except Fenced:
             return  # it has ended in that moment
         log.warning("run %s: %s; now %s", lease.run, error, state)

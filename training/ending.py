@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from toploss import records, runs
+from toploss import attempts, records
+from toploss.attempts import Lease
 from toploss.errors import BadData, BadInput, Broken, Cancelled, Fenced, ToplossError
 from toploss.home import Home
-from toploss.runs import Lease, RunState
-from toploss.states import Cause
+from toploss.states import Cause, RunState
 from training import patience
 from training.logbook import Logbook
 
@@ -37,7 +37,7 @@ def written(home: Home, lease: Lease) -> Iterator[None]:
     except BaseException as exc:
         cause, error = cause_of(exc), str(exc) or repr(exc)
         if cause is Cause.AWAY:
-            _said(home, lambda: runs.give_up(home, lease, error=error, cause=cause))
+            _said(home, lambda: attempts.give_up(home, lease, error=error, cause=cause))
         else:
             _end(home, lease, RunState.FAILED, error, cause)
         raise
@@ -57,7 +57,7 @@ def logged(home: Home, lease: Lease, *, launched: bool = False) -> Iterator[None
             book = stack.enter_context(Logbook(home, lease))
             handler = logging.FileHandler(book.file, encoding="utf-8")
         with _into(handler):
-            runs.note(home, lease, log=records.log_path(lease.run, lease.fence))
+            attempts.note(home, lease, log=records.log_path(lease.run, lease.fence))
             yield
 
 
@@ -94,7 +94,7 @@ def cause_of(exc: BaseException) -> Cause:
 def _end(home: Home, lease: Lease, state: RunState, error: str, cause: Cause | None = None) -> None:
     def ended() -> None:
         with home.db.write() as connection:
-            runs.finish(connection, lease, state, error=error, cause=cause)
+            attempts.finish(connection, lease, state, error=error, cause=cause)
 
     _said(home, ended)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from toploss.attempts import Lease
 from toploss.errors import BadSettings
-from toploss.runs import Lease
 from toploss.settings import Settings
 from training.launchers import module
 from training.together import CLUSTER

@@ -8,10 +8,10 @@ anything. The Job goes on without us; whoever dispatches next finds it by its na
 import logging
 import time
 
-from toploss import records, runs
+from toploss import attempts, records, states
+from toploss.attempts import Lease
 from toploss.errors import Broken, Fenced, NotFound, ToplossError
 from toploss.home import Home
-from toploss.runs import Lease
 from training import jobs
 from training.cluster import Cluster, Denied, Json, when
 from training.pods import LOST, Sight, seen
@@ -114,7 +114,7 @@ class KubernetesLauncher:
     def _wait(self, lease: Lease, sight: Sight, *, suspended: bool) -> None:
         """It has not begun, or its pod is being replaced: nobody but us can say that it lives."""
         try:
-            runs.beat(self._home, lease)
+            attempts.beat(self._home, lease)
         except Fenced:
             return  # the dispatcher sees that too
         if not sight.trouble or suspended:  # on its way, or held back by whoever queues Jobs
@@ -195,4 +195,4 @@ class KubernetesLauncher:
             run = records.show(self._home, lease.run)
         except (NotFound, KeyError, ValueError):
             return False  # another installation's, which bears the same name
-        return run["attempt"] != lease.fence or run["state"] not in runs.ACTIVE
+        return run["attempt"] != lease.fence or run["state"] not in states.ACTIVE

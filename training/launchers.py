@@ -8,9 +8,9 @@ import subprocess
 import sys
 from typing import Protocol
 
+from toploss.attempts import Lease
 from toploss.errors import BadSettings
 from toploss.home import Home
-from toploss.runs import Lease
 from toploss.settings import Settings
 from training.logbook import Logbook
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 
 from toploss import records
+from toploss.attempts import Lease
 from toploss.errors import Broken
 from toploss.home import Home
-from toploss.runs import Lease
 
 log = logging.getLogger("toploss.run")
 

@@ -3,10 +3,10 @@
 import logging
 import threading
 
-from toploss import runs
+from toploss import attempts
+from toploss.attempts import Lease
 from toploss.errors import Cancelled, Fenced, ToplossError
 from toploss.home import Home
-from toploss.runs import Lease
 
 log = logging.getLogger("toploss.run")
 
@@ -40,7 +40,7 @@ class Pulse:
     def _beat(self) -> None:
         while not self._done.wait(self._every_s):
             try:
-                if runs.beat(self._home, self._lease):
+                if attempts.beat(self._home, self._lease):
                     self._stop = Cancelled(f"run {self._lease.run} was cancelled")
             except Fenced as exc:
                 self._stop = exc

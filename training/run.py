@@ -15,13 +15,13 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from toploss import architectures, artifact, erasure, records, runs, settling, snapshots
+from toploss import architectures, artifact, attempts, erasure, records, runs, settling, snapshots
+from toploss.attempts import Lease
 from toploss.engine import Engine
 from toploss.errors import BadData, BadInput, Cancelled, ToplossError
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.processes import come_last, die_with_parent, follow_parent, identity
-from toploss.runs import Lease
 from toploss.snapshots import Snapshot
 from toploss.states import BAD_DATA as BAD_DATA
 from training import (
@@ -95,7 +95,7 @@ def execute(
 
 def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     started = time.time()
-    plan = records.parted(home, runs.take_up(home, lease, owner=identity()).stored(home))
+    plan = records.parted(home, attempts.take_up(home, lease, owner=identity()).stored(home))
     plan.check()
     architectures.check(plan.arch, plan.size)
     device = hardware(home)
@@ -107,7 +107,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     if moment is not None:
         diary.recall(moment.trained.history)
     snapshot = _snapshot(home, lease)
-    runs.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
+    attempts.note(home, lease, fingerprint=snapshot.fingerprint, plan=plan.as_json())
     _not_again(home, lease, snapshot.fingerprint, plan)
     log.info("run %s: %s", lease.run, manifest.summary(snapshot, plan, device, threads))
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
@@ -125,7 +125,7 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     place = replace(place, ranks=ranks.ALONE)
     with threadpool_limits(threads):  # NumPy's and SciPy's take every core of the machine
         found = appraise(learned, snapshot, pictures, plan, place, diary)
-    runs.note(home, lease, diagnosis=found.told()["diagnosis"])
+    attempts.note(home, lease, diagnosis=found.told()["diagnosis"])
 
     diary.enter("export")
     with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
@@ -270,7 +270,7 @@ def _diverged(home: Home, lease: Lease, exc: Diverged) -> None:
                 non_finite=True,
             )
         )
-        runs.note(home, lease, diagnosis=[finding.as_json() for finding in findings])
+        attempts.note(home, lease, diagnosis=[finding.as_json() for finding in findings])
     except Exception:  # whatever it is, the run has yet to end
         log.exception("the diagnosis has failed")
 

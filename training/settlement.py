@@ -6,15 +6,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from toploss import drafts, models, outbox, policy, records, runs, settling, snapshots, trials
+from toploss import attempts, drafts, models, outbox, policy, records, settling, snapshots, trials
+from toploss.attempts import Lease
 from toploss.database import one_at_a_time
 from toploss.errors import Cancelled, Stale
 from toploss.home import Home
 from toploss.plan import origins
-from toploss.runs import Lease, RunState
 from toploss.schema import versions
 from toploss.scoring import Opinion
 from toploss.snapshots import Snapshot
+from toploss.states import RunState
 from training import gate
 from training.trial import Judged
 
@@ -55,7 +56,7 @@ def settle(
     )
     with home.db.write(long=True) as connection:
         one_at_a_time(connection)
-        asked = runs.owned(connection, lease)
+        asked = attempts.owned(connection, lease)
         if asked.cancel_asked:  # whoever asked was told that it stops
             raise Cancelled(f"run {lease.run} was cancelled")
         connection.execute(
@@ -73,7 +74,7 @@ def settle(
         trials.keep(connection, judged.trial)
         settling.begin(connection, unsettled)
         verdict = _verdict(connection, lease, version, judged, asked.promote, manifest["metrics"])
-        runs.finish(
+        attempts.finish(
             connection,
             lease,
             RunState.SUCCEEDED,

@@ -6,10 +6,11 @@ from playwright.sync_api import BrowserContext, Route
 
 from service.pages import LOOK_MS
 from tests.browser.conftest import WIDTHS, Site, check_accessible, opened, soon
-from toploss import models, records, runs
+from toploss import attempts, models, records, runs
+from toploss.attempts import Lease
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.runs import Lease, RunState
+from toploss.states import RunState
 
 
 def epoch(number: int) -> dict[str, Any]:
@@ -28,13 +29,13 @@ def running(home: Home) -> Lease:
     """A run that nobody trains."""
     plan = Plan.from_settings(home.settings)
     lease = runs.start(home, plan, owner="elsewhere:1:0", actor="ann", promote=True)
-    runs.note(home, lease, stage="stage-1", epochs=4)
+    attempts.note(home, lease, stage="stage-1", epochs=4)
     return lease
 
 
 def learned(home: Home, lease: Lease, epochs: int) -> None:
     history = [epoch(number) for number in range(1, epochs + 1)]
-    runs.note(home, lease, epoch=epochs, history=history)
+    attempts.note(home, lease, epoch=epochs, history=history)
     lines = "".join(f"epoch {number} is done\n" for number in range(1, epochs + 1))
     home.blobs.put(records.log_path(lease.run, lease.fence), lines.encode())
 
@@ -56,7 +57,7 @@ def test_a_run_grows_while_it_is_looked_at(context: BrowserContext, site: Site) 
     check_accessible(page)
 
     with site.home.db.write() as connection:
-        runs.finish(connection, lease, RunState.FAILED, error="the disk is full")
+        attempts.finish(connection, lease, RunState.FAILED, error="the disk is full")
     page.clock.fast_forward(LOOK_MS)
     page.wait_for_selector("#state:has-text('failed')")
     assert "the disk is full" in page.inner_text("#error")

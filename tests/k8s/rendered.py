@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from toploss.runs import Lease
+from toploss.attempts import Lease
 from toploss.settings import read_settings
 from training import jobs
 

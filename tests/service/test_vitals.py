@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 
 from service.vitals import Vitals
 from tests.service.conftest import House
-from toploss import policy, runs, vitals
+from toploss import attempts, policy, runs, vitals
 from toploss.errors import Broken
 from toploss.home import Home
 
@@ -47,10 +47,10 @@ def test_a_run_that_goes_on_tells_its_losses_and_how_long_it_takes(house: House)
     runs.enqueue(house.home, reason="test", actor="test")
     lease = runs.claim(house.home, owner="test")
     assert lease is not None
-    runs.take_up(house.home, lease, owner="test")
+    attempts.take_up(house.home, lease, owner="test")
     pace = {"samples": 1, "stages": {}, "stage_left_s": 9.0, "left_s": 900.0}
     epoch = {"train_loss": 0.5, "valid_loss": 0.25}
-    runs.note(house.home, lease, pace=pace, history=[epoch])
+    attempts.note(house.home, lease, pace=pace, history=[epoch])
 
     house.desk.vitals.look()
 

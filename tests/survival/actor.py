@@ -22,15 +22,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from toploss import artifact, models, runs
+from toploss import artifact, attempts, models
+from toploss.attempts import Lease
 from toploss.database import one_at_a_time
 from toploss.errors import BadData, Cancelled, ToplossError
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.processes import die_with_parent, follow_parent, identity
-from toploss.runs import Lease, RunState
 from toploss.schema import versions
-from toploss.states import BAD_DATA
+from toploss.states import BAD_DATA, RunState
 from toploss.stores import PART, Folder
 from training import dispatcher, ending, patience
 from training.launchers import SubprocessLauncher
@@ -75,11 +75,11 @@ class Stage:
 def train(home: Home, lease: Lease, stage: Stage) -> None:
     stage.reach("started")
     with ending.written(home, lease), ending.logged(home, lease), Pulse(home, lease) as pulse:
-        runs.take_up(home, lease, owner=identity())
+        attempts.take_up(home, lease, owner=identity())
         stage.reach("taken")
         for name in STAGES:
             pulse.check()
-            patience.through(home, partial(runs.note, home, lease, stage=name), pulse.check)
+            patience.through(home, partial(attempts.note, home, lease, stage=name), pulse.check)
             if name == "stage-1":
                 put = partial(home.blobs.put, f"runs/{lease.run}/moment", b"m")
                 patience.through(home, put, pulse.check)
@@ -101,7 +101,7 @@ def train(home: Home, lease: Lease, stage: Stage) -> None:
         stage.reach("published")
         with home.db.write(long=True) as connection:
             one_at_a_time(connection)
-            if runs.owned(connection, lease).cancel_asked:
+            if attempts.owned(connection, lease).cancel_asked:
                 raise Cancelled("cancelled")
             connection.execute(
                 versions.insert().values(
@@ -115,7 +115,7 @@ def train(home: Home, lease: Lease, stage: Stage) -> None:
                 )
             )
             models.move(connection, name, reason="better", actor=f"run {lease.run}")
-            runs.finish(connection, lease, RunState.SUCCEEDED, version=name)
+            attempts.finish(connection, lease, RunState.SUCCEEDED, version=name)
             stage.reach("uncommitted")
         stage.reach("committed")
 
@@ -175,7 +175,7 @@ class Launcher(SubprocessLauncher):
 
 
 def dispatch(home: Home, stage: Stage) -> None:
-    give_up = runs.give_up
+    give_up = attempts.give_up
 
     def giving_up(home: Home, lease: Lease, **rest: Any) -> RunState:
         stage.attempt = lease.fence
@@ -184,7 +184,7 @@ def dispatch(home: Home, stage: Stage) -> None:
         stage.reach("gave-up")
         return state
 
-    runs.give_up = giving_up
+    attempts.give_up = giving_up
     dispatcher.STEP_S, dispatcher.PATIENCE_S = 0.1, 1
     dispatcher.until_stopped(dispatcher.Dispatcher(home, Launcher(home, stage)))
 

@@ -15,7 +15,7 @@ import psutil
 from tests.conftest import QUICK
 from toploss import artifact, models, records, runs
 from toploss.home import Home
-from toploss.runs import ACTIVE, RunState
+from toploss.states import ACTIVE, RunState
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -36,11 +36,11 @@ def moment():
     return moments.get(int(told))
 
 if os.environ.get("DIE_AT") and {"training.run", "train"} & set(sys.orig_argv):
-    from toploss import records, runs
+    from toploss import attempts, records, runs
     from toploss.blobs import Blobs
     from toploss.database import Database
 
-    note, put, finish, write = runs.note, Blobs.put_file, runs.finish, Database.write
+    note, put, finish, write = attempts.note, Blobs.put_file, attempts.finish, Database.write
     finished = threading.Event()
 
     def noted(*args, **fields):
@@ -66,7 +66,7 @@ if os.environ.get("DIE_AT") and {"training.run", "train"} & set(sys.orig_argv):
         if finished.is_set() and moment() == "committed":
             die()
 
-    runs.note, Blobs.put_file, runs.finish, Database.write = noted, placed, ended, written
+    attempts.note, Blobs.put_file, attempts.finish, Database.write = noted, placed, ended, written
 """
 
 

@@ -23,9 +23,9 @@ from tests.survival.place import ROOT
 from toploss import records, runs
 from toploss.errors import Broken, Refused
 from toploss.home import Home
-from toploss.runs import ACTIVE, RunState
 from toploss.schema import runs as table
 from toploss.settings import PREFIX, read_settings
+from toploss.states import ACTIVE, RunState
 
 LEASE_S = 3
 

@@ -18,9 +18,9 @@ from tests.conftest import QUICK, coloured, write_folder
 from tests.service.running import BENTOML, ROOT, Server, environment, served, soon
 from toploss import models, records
 from toploss.home import Home
-from toploss.runs import RunState
 from toploss.schema import alias_moves
 from toploss.settings import PREFIX, read_settings
+from toploss.states import RunState
 
 EAGER = {
     "RETRAIN_AFTER": "1",

@@ -11,7 +11,7 @@ from tests.survival.place import (
     trainer_of,
 )
 from toploss import models
-from toploss.runs import ACTIVE, RunState
+from toploss.states import ACTIVE, RunState
 
 MIDST = ("stage-1", "stage-2", "features", "export")  # stages of a training that has begun
 

@@ -14,9 +14,9 @@ from tests.survival.place import ROOT
 from tests.survival.play import Forks, Play, play
 from toploss import artifact, models, records
 from toploss.home import Home
-from toploss.runs import RunState
 from toploss.schema import alias_moves
 from toploss.settings import read_settings
+from toploss.states import RunState
 
 AT_ONCE = 4  # plays of the whole matrix
 QUICK = [  # one of each kind, in the default run

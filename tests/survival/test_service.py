@@ -26,7 +26,7 @@ from tests.survival.place import (
 )
 from tests.toploss.deciding import consistent
 from toploss import models, records, schema
-from toploss.runs import ACTIVE, RunState
+from toploss.states import ACTIVE, RunState
 
 ACTIONS = ("confirm", "relabel", "exclude", "skip")
 

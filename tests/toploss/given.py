@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 
 from tests.conftest import picture
-from toploss import classes, drafts, models, runs, samples, settling
+from toploss import attempts, classes, drafts, models, runs, samples, settling
+from toploss.attempts import Lease
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.plan import Plan
-from toploss.runs import Lease, RunState
 from toploss.samples import Added
 from toploss.schema import versions
 from toploss.scoring import Opinion
 from toploss.splits import Split
+from toploss.states import RunState
 
 
 def sample(home: Home, seed: int, label: str, split: Split | None = Split.TRAIN) -> Added:
@@ -45,7 +46,7 @@ def running(home: Home) -> Lease:
 
 def ended(home: Home, lease: Lease) -> None:
     with home.db.write() as connection:
-        runs.finish(connection, lease, RunState.FAILED, error="for the test")
+        attempts.finish(connection, lease, RunState.FAILED, error="for the test")
 
 
 def version(home: Home, *labels: str, at: float = 0.0, **manifest: Any) -> str:
@@ -64,7 +65,7 @@ def version(home: Home, *labels: str, at: float = 0.0, **manifest: Any) -> str:
                 created_at=at,
             )
         )
-        runs.finish(connection, lease, RunState.SUCCEEDED, version=name)
+        attempts.finish(connection, lease, RunState.SUCCEEDED, version=name)
     return name
 
 

@@ -1,7 +1,7 @@
 """The queue of runs, as the tests of runs use it."""
 
-from toploss import processes, records, runs
-from toploss.runs import RunState
+from toploss import attempts, processes, records, runs
+from toploss.states import RunState
 
 ALIVE = processes.identity()
 DEAD = f"{ALIVE.split(':')[0]}:{2**22 + 1}:1.00"  # no process has such a number
@@ -16,13 +16,13 @@ def taken(home, owner=FAR):
     """A run that a trainer has taken up."""
     enqueue(home)
     lease = runs.claim(home, owner=owner)
-    runs.take_up(home, lease, owner=owner)
+    attempts.take_up(home, lease, owner=owner)
     return lease
 
 
 def finish(home, lease, state=RunState.SUCCEEDED, **fields):
     with home.db.write() as connection:
-        runs.finish(connection, lease, state, **fields)
+        attempts.finish(connection, lease, state, **fields)
 
 
 def state(home, run):

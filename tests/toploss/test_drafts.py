@@ -3,7 +3,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, decisions, drafts, losses, merging, runs, scoring
+from toploss import attempts, classes, decisions, drafts, losses, merging, scoring
 from toploss.errors import Fenced
 from toploss.orders import Neighbours
 from toploss.schema import samples, scores, scorings, tallies
@@ -126,7 +126,7 @@ def test_a_trainer_that_lost_its_run_writes_no_more(home, monkeypatch):
 
     def lost(share):
         if share == 1 / 2:
-            runs.give_up(home, lease, error="silent")
+            attempts.give_up(home, lease, error="silent")
 
     with pytest.raises(Fenced):
         drafts.write(home, "new", said(ids), class_ids=class_ids, lease=lease, heard=lost)

@@ -4,10 +4,10 @@ import pytest
 
 from tests.toploss import given
 from tests.toploss.queueing import finish, taken
-from toploss import alarms, models, outbox, runs
+from toploss import alarms, attempts, models, outbox, runs
 from toploss.alarms import Alarm
 from toploss.outbox import GIVEN_UP_S, KEPT_S, PATIENT, Type
-from toploss.runs import RunState
+from toploss.states import RunState
 
 
 def put(home, *reasons, type=Type.FAILED):
@@ -35,7 +35,7 @@ def test_what_did_not_happen_is_not_told(any_home):
 
     def undone():
         with any_home.db.write() as connection:
-            runs.finish(connection, lease, RunState.SUCCEEDED)
+            attempts.finish(connection, lease, RunState.SUCCEEDED)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

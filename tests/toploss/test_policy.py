@@ -3,9 +3,9 @@ import time
 import pytest
 
 from tests.toploss import given
-from toploss import alarms, classes, decisions, merging, models, policy, runs, snapshots
+from toploss import alarms, attempts, classes, decisions, merging, models, policy, runs, snapshots
 from toploss.alarms import Alarm
-from toploss.runs import RunState
+from toploss.states import RunState
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def end(home, state, *, fingerprint=None):
     if fingerprint:
         given.settled(home, fingerprint)
     with home.db.write() as connection:
-        runs.finish(connection, lease, state)
+        attempts.finish(connection, lease, state)
 
 
 def test_too_few_changes(home):

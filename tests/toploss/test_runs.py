@@ -11,10 +11,11 @@ from sqlalchemy import select
 
 from tests.toploss import given
 from tests.toploss.queueing import DEAD, FAR, enqueue, finish, state, taken
-from toploss import policy, records, runs, schema, snapshots
+from toploss import attempts, policy, records, runs, schema, snapshots
+from toploss.attempts import Lease
 from toploss.errors import NotFound, Refused
 from toploss.plan import Plan
-from toploss.runs import Lease, RunState
+from toploss.states import RunState
 from toploss.triggers import Kind
 
 
@@ -25,11 +26,11 @@ def test_a_run_from_the_queue_to_its_end(home):
     lease = runs.claim(home, owner=FAR)
     assert (lease, state(home, run)) == (Lease(run=run, fence=1), "leased")
 
-    assert runs.take_up(home, lease, owner=FAR) == Plan.from_settings(home.settings)
+    assert attempts.take_up(home, lease, owner=FAR) == Plan.from_settings(home.settings)
     assert state(home, run) == "running"
 
-    runs.note(home, lease, stage="head", epoch=1, epochs=4, history=[{"loss": 1.5}])
-    assert runs.beat(home, lease) is False
+    attempts.note(home, lease, stage="head", epoch=1, epochs=4, history=[{"loss": 1.5}])
+    assert attempts.beat(home, lease) is False
     finish(home, lease, metrics={"test": 0.9}, version="v")
 
     told = records.show(home, run)
@@ -55,7 +56,7 @@ def test_a_hundred_requests_at_once_are_one_run_with_a_hundred_reasons(any_home)
 
 ENQUEUE = """
 import sys
-from toploss import runs
+from toploss import attempts, runs
 from toploss.home import Home
 from toploss.settings import read_settings
 from toploss.triggers import Kind

@@ -4,7 +4,7 @@ from sqlalchemy import func, select
 
 from tests.toploss import given
 from tests.toploss.test_drafts import LABELS, said, written
-from toploss import classes, decisions, drafts, losses, merging, models, runs, upkeep
+from toploss import attempts, classes, decisions, drafts, losses, merging, models, upkeep
 from toploss.schema import scores, scorings
 from toploss.scoring import State
 
@@ -72,7 +72,7 @@ def test_what_a_dead_trainer_has_written_is_removed(home, ids):
     drafts.write(home, "new", said(ids), class_ids=class_ids, lease=lease)
     assert not upkeep.step(home)  # it may live
 
-    runs.give_up(home, lease, error="silent")
+    attempts.give_up(home, lease, error="silent")
     decisions.decide(home, ids[0], "relabel", label="dog", revision=1, actor="ann")
     while upkeep.step(home):
         pass

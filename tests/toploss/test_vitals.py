@@ -2,7 +2,7 @@
 
 from tests.toploss import given
 from tests.toploss.queueing import enqueue, finish, taken
-from toploss import decisions, policy, records, runs, vitals
+from toploss import attempts, decisions, policy, records, runs, vitals
 from toploss.database import clock
 from toploss.home import Home
 from toploss.states import Cause, RunState
@@ -52,7 +52,7 @@ def test_a_run_waits_is_worked_on_and_put_off(any_home: Home) -> None:
         db=any_home.db,
         blobs=any_home.blobs,
     )
-    runs.give_up(patient, lease, error="lost", cause=Cause.LOST)
+    attempts.give_up(patient, lease, error="lost", cause=Cause.LOST)
     put_off = vitals.look(any_home)
 
     assert asked - 1 <= waits.queued_at <= now(any_home) + 1

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import coloured, picture
 from tests.training.commands import BAD_FILES, RECIPE, SWEPT, Toploss, answer, complaint, folder
-from toploss import models, records, runs
+from toploss import attempts, models, records
 from toploss.blobs import sha256
 from toploss.home import Home
 from training.cli import app
@@ -272,7 +272,7 @@ def test_every_command_answers_in_json_and_nothing_else(
         outlives = False
 
         def __init__(self, *_: object) -> None: ...
-        def launch(self, lease: runs.Lease) -> None: ...
+        def launch(self, lease: attempts.Lease) -> None: ...
         def poll(self) -> int:
             return 1
 

@@ -12,14 +12,14 @@ from sqlalchemy import select
 
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
-from toploss import models, records, runs, samples, servers, vitals
+from toploss import attempts, models, records, runs, samples, servers, vitals
+from toploss.attempts import Lease
 from toploss.errors import Broken
 from toploss.home import Home
-from toploss.runs import Lease, RunState
 from toploss.schema import scores
 from toploss.servers import Standing
 from toploss.splits import Split
-from toploss.states import BAD_DATA
+from toploss.states import BAD_DATA, RunState
 from training.dispatcher import Dispatcher
 from training.launchers import SubprocessLauncher
 
@@ -291,7 +291,7 @@ def test_a_training_that_falls_silent_is_ended_and_tried_again(
     run = queued(home)
     dispatcher = Dispatcher(home, launcher)
     dispatcher.step()
-    runs.take_up(home, launcher.launched[0], owner="elsewhere:1:1.00")  # and never says a word
+    attempts.take_up(home, launcher.launched[0], owner="elsewhere:1:1.00")  # and never says a word
 
     _until(lambda: dispatcher.step() or len(launcher.launched) == 2, 20)
 

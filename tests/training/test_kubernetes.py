@@ -12,10 +12,10 @@ import yaml
 
 from tests.conftest import coloured
 from tests.training.apiserver import DROP, NAMESPACE, SCHEMA, ApiServer, Processes, serving
-from toploss import records, runs, samples
+from toploss import attempts, records, runs, samples
+from toploss.attempts import Lease
 from toploss.errors import BadSettings, Broken
 from toploss.home import Home
-from toploss.runs import Lease
 from toploss.settings import read_settings
 from toploss.splits import Split
 from training import jobs
@@ -70,7 +70,7 @@ def queued(home: Home) -> tuple[str, str]:
 
 def taken_up(home: Home, run: str, fence: int = 1) -> None:
     """What the trainer in the pod does first."""
-    runs.take_up(home, Lease(run=run, fence=fence), owner="pod:1:0")
+    attempts.take_up(home, Lease(run=run, fence=fence), owner="pod:1:0")
 
 
 def test_an_attempt_is_a_job_that_the_schema_and_pod_security_allow(

@@ -11,10 +11,10 @@ import training
 from tests.conftest import BRIEF, write_folder
 from toploss import bentostore, models, records
 from toploss.artifact import REPORT, WEIGHTS
+from toploss.attempts import Lease
 from toploss.blobs import Blobs
 from toploss.errors import Broken
 from toploss.home import Home
-from toploss.runs import Lease
 from training import logbook
 from training.logbook import Logbook
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import QUICK
-from toploss import records, runs, snapshots
+from toploss import attempts, records, runs, snapshots
 from toploss.home import Home
 from toploss.network import build
 from toploss.plan import Plan
@@ -133,7 +133,7 @@ def test_the_next_run_knows(learned_home: Callable[..., Home]) -> None:
     home = learned_home()
     plan = Plan.from_settings(home.settings).but(**QUICK)
     lease = runs.start(home, plan, owner="", actor="test", promote=False)
-    runs.note(home, lease, plan=plan.as_json() | {"part": 4})
+    attempts.note(home, lease, plan=plan.as_json() | {"part": 4})
 
     assert records.parted(home, plan).part == 4
     assert records.parted(home, plan.but(size=64)).part is None

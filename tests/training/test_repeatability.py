@@ -15,7 +15,7 @@ import torch
 
 from tests.conftest import QUICK
 from tests.toploss import given
-from toploss import models, records, runs, snapshots
+from toploss import attempts, models, records, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
 from toploss.errors import NotFound, Refused
@@ -163,17 +163,17 @@ def test_a_run_that_broke_is_resumed_with_the_data_and_settings_it_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, home = learned[1], learned_home()
-    kept = runs.note
+    kept = attempts.note
 
     def break_off(home: Home, lease: Any, **fields: Any) -> None:
         kept(home, lease, **fields)
         if len(fields.get("history", [])) == 3:
             raise Stop
 
-    monkeypatch.setattr(runs, "note", break_off)
+    monkeypatch.setattr(attempts, "note", break_off)
     with pytest.raises(Stop):
         fit(home=home, **QUICK)
-    monkeypatch.setattr(runs, "note", kept)
+    monkeypatch.setattr(attempts, "note", kept)
     broken = records.listed(home)[0]
     assert broken["state"] == "failed"
 

@@ -28,6 +28,7 @@ from toploss import (
     snapshots,
     trials,
 )
+from toploss.attempts import Lease
 from toploss.engine import OnnxEngine
 from toploss.errors import BadInput, Cancelled, Fenced, Refused
 from toploss.home import Home
@@ -35,7 +36,6 @@ from toploss.orders import Order
 from toploss.plan import Plan
 from toploss.preprocess import Limits, decode
 from toploss.processes import identity
-from toploss.runs import Lease
 from toploss.scoring import Source
 from toploss.settings import read_settings
 from toploss.splits import Split

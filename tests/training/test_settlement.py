@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.toploss import given
-from toploss import models, policy, records, runs, snapshots
+from toploss import attempts, models, policy, records, runs, snapshots
+from toploss.attempts import Lease
 from toploss.errors import Cancelled
 from toploss.home import Home
 from toploss.ids import new_id
-from toploss.runs import Lease
 from toploss.scoring import Opinion
 from toploss.trials import Trial
 from toploss.triggers import Kind
@@ -25,7 +25,7 @@ def test_what_a_network_of_ours_may_have_learned_from_is_known(home: Home) -> No
     ids = [one.id for one in added]
     given.opinion(home, version, ids[:2], [[0.5, 0.5]] * 2, learned=ids[:5])
     lease = given.running(home)
-    runs.note(home, lease, fingerprint=snapshots.freeze(home).fingerprint)
+    attempts.note(home, lease, fingerprint=snapshots.freeze(home).fingerprint)
     ours = f"versions/{version}/weights.safetensors"
 
     assert began_with(home, {"start": None, "weights": "none"}) == 0
@@ -64,7 +64,7 @@ def test_after_a_roll_back_nothing_automatic_is_promoted_by_itself(
     run = runs.enqueue(home, reason="test", actor="test", kind=kind)["id"]
     lease = runs.claim(home, owner="test")
     assert lease is not None
-    runs.take_up(home, lease, owner="test")
+    attempts.take_up(home, lease, owner="test")
     if paused:
         policy.pause(home, reason="rolled back from v1", actor="ann")
 
@@ -81,7 +81,7 @@ def test_after_a_roll_back_nothing_automatic_is_promoted_by_itself(
 def settled(home: Home, lease: Lease) -> dict[str, Any]:
     """The verdict over a candidate that passes."""
     snapshot = snapshots.freeze(home)
-    runs.note(home, lease, fingerprint=snapshot.fingerprint)
+    attempts.note(home, lease, fingerprint=snapshot.fingerprint)
     ids = [row.id for row in snapshot.rows]
     opinion = Opinion(ids=ids, probabilities=np.full((len(ids), 2), 0.5, np.float32))
     version = new_id()

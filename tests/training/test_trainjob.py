@@ -12,9 +12,9 @@ import yaml
 
 from tests.conftest import coloured
 from tests.training.apiserver import ApiServer, check, serving
-from toploss import records, runs, samples
+from toploss import attempts, records, runs, samples
+from toploss.attempts import Lease
 from toploss.home import Home
-from toploss.runs import Lease
 from toploss.settings import read_settings
 from toploss.splits import Split
 from training import jobs
@@ -47,7 +47,7 @@ def begun(home: Home, server: ApiServer, dispatcher: Dispatcher) -> tuple[str, s
     name = f"toploss-{run}-1"
     for number in (1, 2):
         server.pod(name, "Running", number, running={})
-    runs.take_up(home, Lease(run=run, fence=1), owner="pod:1:0")
+    attempts.take_up(home, Lease(run=run, fence=1), owner="pod:1:0")
     dispatcher.step()
     return run, name
 
