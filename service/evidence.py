@@ -12,7 +12,7 @@ from service.explanations import drawn
 from service.predictions import serving_of
 from service.samples import SampleId, paths
 from service.swap import Serving
-from toploss import classes, decisions, evidence, samples
+from toploss import classes, events, evidence, samples
 from toploss.errors import UnknownLabel
 from toploss.evidence import Like
 from toploss.home import Home
@@ -66,7 +66,7 @@ def _image(home: Home, serving: Serving, sample_id: str, label: str | None) -> t
     with home.db.read() as connection:
         row, known = samples.find(connection, sample_id), classes.load(connection)
         space = Space.of(connection, serving.version)
-    decisions.refuse_erased(row)
+    events.refuse_erased(row)
     wanted = row.class_id if label is None else known.ids.get(label)
     if wanted not in space.place:
         raise UnknownLabel(

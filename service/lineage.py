@@ -14,7 +14,7 @@ from service.pages import PageRoute, page, signed_page
 from service.paging import Cursor, Limit
 from service.samples import OR_CSV, SampleId, csv_file
 from service.times import iso, spelled
-from toploss import classes, decisions, erasure, lineage, models, quarantine, samples, trail
+from toploss import classes, erasure, events, lineage, models, quarantine, samples, trail
 from toploss.figures import chunks
 from toploss.members import COLUMNS, Row
 
@@ -103,7 +103,7 @@ def sample_page(
     place = paging.decode(cursor, str)
     with home.db.read() as connection:
         row = samples.find(connection, sample_id)
-        standing = decisions.present(row, classes.load(connection))
+        standing = events.present(row, classes.load(connection))
     found, after = lineage.uses(home, sample_id, after=place[0] if place else None, limit=USES)
     alias = models.production(home)
     return signed_page(

@@ -13,9 +13,9 @@ from service.batcher import Batcher
 from service.behind import Behind
 from service.swap import Serving, Swap
 from toploss import novelty, orders, scoring
-from toploss.decisions import State
 from toploss.engine import Outputs
 from toploss.errors import ToplossError
+from toploss.events import State
 from toploss.home import Home
 from toploss.orders import Neighbours
 from toploss.preprocess import decode

@@ -11,7 +11,7 @@ from service import paging, problems
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from service.samples import paths
-from toploss import claims, classes, decisions, losses
+from toploss import claims, classes, decisions, events, losses
 from toploss.claims import HELD_S
 from toploss.decisions import Decision
 from toploss.errors import ToplossError
@@ -57,7 +57,7 @@ class OneDecision(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sample: str = Field(max_length=64, description="its id")
-    action: str = Field(max_length=16, json_schema_extra={"enum": [*decisions.ACTIONS]})
+    action: str = Field(max_length=16, json_schema_extra={"enum": [*events.ACTIONS]})
     label: str | None = Field(default=None, max_length=200, description="of a relabel")
     revision: int = Field(ge=0, lt=2**31, description="the sample's, as the reviewer saw it")
     rank: int | None = Field(default=None, ge=1, lt=2**31, description="its place in the list")

@@ -14,8 +14,8 @@ from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
 from toploss import (
     classes,
-    decisions,
     erasure,
+    events,
     policy,
     preprocess,
     quarantine,
@@ -23,7 +23,7 @@ from toploss import (
     snapshots,
     trail,
 )
-from toploss.decisions import State
+from toploss.events import State
 from toploss.schema import samples as table
 
 log = logging.getLogger("toploss.samples")
@@ -193,12 +193,12 @@ def history(
 ) -> dict[str, Any]:
     _find(home, sample_id)
     place = paging.decode(cursor, int)
-    events = [
+    told = [
         times.spelled(event)
         for event in trail.of(home, sample_id)
         if place is None or event["seq"] > place[0]
     ]
-    return paging.page(events, limit, lambda event: (event["seq"],))
+    return paging.page(told, limit, lambda event: (event["seq"],))
 
 
 @router.get("/classes", summary="The classes, by name", tags=["classes"])
@@ -248,7 +248,7 @@ def paths(sample_id: str) -> dict[str, str]:
 
 def _told(row: Row[Any], known: classes.Classes) -> dict[str, Any]:
     return {
-        **decisions.present(row, known),
+        **events.present(row, known),
         "state": quarantine.state(row),
         "width": row.width,
         "height": row.height,
@@ -265,7 +265,7 @@ def _find(home: OurHome, sample_id: str) -> Row[Any]:
 def _picture_of(home: OurHome, sample_id: str) -> Row[Any]:
     """A sample that has a picture. Raises NotFound, Erased."""
     row = _find(home, sample_id)
-    decisions.refuse_erased(row)
+    events.refuse_erased(row)
     return row
 
 

@@ -13,6 +13,7 @@ from toploss import (
     classes,
     decisions,
     duplicates,
+    events,
     likeness,
     losses,
     models,
@@ -22,8 +23,8 @@ from toploss import (
     trail,
 )
 from toploss.database import MIGRATIONS, Database
-from toploss.decisions import Standing
 from toploss.errors import Refused
+from toploss.events import Standing
 from toploss.home import Home
 from toploss.orders import Order
 from toploss.schema import REVISION, likenesses, sample_events, samples
@@ -119,12 +120,12 @@ def test_every_projection_is_the_replay_of_its_events(upgraded: Home) -> None:
         }
         rows = connection.execute(select(samples)).all()
         for row in rows:
-            events = connection.execute(
+            happened = connection.execute(
                 select(sample_events)
                 .where(sample_events.c.sample_id == row.id)
                 .order_by(sample_events.c.seq)
             ).all()
-            assert decisions.replay(events, merged) == Standing.of(row)
+            assert events.replay(happened, merged) == Standing.of(row)
     assert len(rows) == 3 * (16 + 5 + 8) + 2
 
 

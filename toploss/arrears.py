@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 
 from toploss import fit, holdout, questions, samples, scoring, trials
 from toploss.database import one_at_a_time
-from toploss.decisions import Standing, State
+from toploss.events import Standing, State
 from toploss.home import Home
 from toploss.schema import (
     REVISION,

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from toploss import claims, decisions, holdout, opinions, questions, samples
-from toploss.decisions import Decided, Decision, Kind
+from toploss.decisions import Decided, Decision
 from toploss.errors import BadInput, NotFound, Stale, ToplossError
+from toploss.events import Kind
 from toploss.home import Home
 from toploss.opinions import EXCLUDE, LABEL, SKIP, Opinion
 from toploss.questions import Asked

@@ -14,8 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from toploss import ids, tables, times
-from toploss.decisions import ACTIONS, Kind
 from toploss.errors import BadInput
+from toploss.events import ACTIONS, Kind
 from toploss.preprocess import SUFFIXES
 from toploss.tables import Row
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, select
 
-from toploss import artifact, captures, decisions, holdout, models, samples, scoring, snapshots
+from toploss import artifact, captures, events, holdout, models, samples, scoring, snapshots
 from toploss.artifact import FEATURES, GOLDEN, MANIFEST, REPORT
 from toploss.blobs import image_path, sha256
 from toploss.database import one_at_a_time
-from toploss.decisions import Kind, Standing, State
 from toploss.errors import BadData, BadInput, Broken, NotFound
+from toploss.events import Kind, Standing, State
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.models import Version
@@ -139,8 +139,8 @@ def _bury(connection: Connection, row: Row[Any], reason: str, actor: str) -> Non
     """From here on the sample is gone for everybody."""
     if connection.dialect.name == "sqlite":  # what is deleted is overwritten
         connection.exec_driver_sql("PRAGMA secure_delete=ON")
-    standing, revision = decisions.apply(Standing.of(row), Kind.ERASE), row.revision + 1
-    decisions.append(
+    standing, revision = events.apply(Standing.of(row), Kind.ERASE), row.revision + 1
+    events.append(
         connection,
         row,
         Kind.ERASE,

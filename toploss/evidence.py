@@ -8,7 +8,7 @@ from sqlalchemy import Row, select
 
 from toploss import classes, losses, samples
 from toploss.classes import Classes
-from toploss.decisions import State
+from toploss.events import State
 from toploss.figures import NEAR, UNKNOWN
 from toploss.home import Home
 from toploss.schema import samples as table

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, Row, select
 from toploss import classes, duplicates, likeness, preprocess, quarantine
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
-from toploss.decisions import State
 from toploss.duplicates import Near
 from toploss.errors import ToplossError
+from toploss.events import State
 from toploss.home import Home
 from toploss.likeness import Floats
 from toploss.quarantine import Quarantined

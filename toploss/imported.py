@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Row, select
 
 from toploss import classes, decisions, elsewhere, times
 from toploss.classes import Classes
-from toploss.decisions import Decided, Decision, Kind
+from toploss.decisions import Decided, Decision
 from toploss.elsewhere import Format, Said, Unread
 from toploss.errors import BadInput, Stale, TooLarge
+from toploss.events import Kind
 from toploss.home import Home
 from toploss.schema import idempotency, sample_events, samples
 from toploss.splits import Split

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from toploss import captures, classes, decisions, samples
+from toploss import captures, classes, events, samples
 from toploss.blobs import image_path
 from toploss.captures import State, Why
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
-from toploss.decisions import Kind, Standing
 from toploss.errors import Broken, Stale, ToplossError
+from toploss.events import Kind, Standing
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.samples import Added, Kept
@@ -144,13 +144,13 @@ def _confirm(
         return added.revision
     row = connection.execute(select(sample_table).where(sample_table.c.id == added.id)).one()
     event_id, revision = new_id(), added.revision + 1
-    standing = decisions.apply(Standing.of(row), Kind.CONFIRM, event_id=event_id)
+    standing = events.apply(Standing.of(row), Kind.CONFIRM, event_id=event_id)
     seen: dict[str, Any] = {"capture": capture.id, "why": capture.why}
     if capture.top:
         predicted, confidence = capture.top[0]
         seen |= {"version": capture.version, "predicted": known.names[predicted]}
         seen |= {"confidence": confidence}
-    decisions.append(
+    events.append(
         connection,
         row,
         Kind.CONFIRM,

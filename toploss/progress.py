@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from toploss import losses, policy, tally
 from toploss.database import in_order
-from toploss.decisions import Kind
 from toploss.estimate import Estimate, Left, Word, remaining
+from toploss.events import Kind
 from toploss.figures import Listed
 from toploss.home import Home
 from toploss.intervals import Interval, wilson

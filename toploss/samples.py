@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Row, func, select
 
 from toploss import (
     classes,
-    decisions,
     duplicates,
+    events,
     holdout,
     likeness,
     preprocess,
@@ -21,8 +21,8 @@ from toploss import (
 from toploss.blobs import image_path, sha256
 from toploss.classes import Classes
 from toploss.database import one_at_a_time
-from toploss.decisions import Kind, Standing, State
 from toploss.errors import NotFound
+from toploss.events import Kind, Standing, State
 from toploss.home import Home
 from toploss.likeness import Likeness
 from toploss.preprocess import ImageInfo
@@ -68,7 +68,7 @@ def keep(home: Home, data: bytes, name: str, *, gone: Container[str] = ()) -> Ke
         NotAnImage, UnsupportedType, TooLarge, Erased: nothing is stored.
     """
     if gone and (digest := sha256(data)) in gone:
-        raise decisions.erased(digest)
+        raise events.erased(digest)
     info, picture = preprocess.read(data, home.limits)
     like, digest = likeness.of(picture), home.blobs.put_image(data)
     return Kept(id=digest, info=info, likeness=like, bytes=len(data), name=name)
@@ -132,13 +132,13 @@ def record(
         )
     if row.state == State.ERASED:
         home.blobs.delete([image_path(kept.id)])
-        raise decisions.erased(kept.id)
+        raise events.erased(kept.id)
     standing, revision = Standing.of(row), row.revision
     conflict = class_id != row.class_id and not _given_before(connection, kept.id, class_id)
     if conflict and on_conflict == "new-label":
-        standing = decisions.apply(standing, Kind.LABEL, class_id=class_id)
+        standing = events.apply(standing, Kind.LABEL, class_id=class_id)
         revision += 1
-        decisions.append(
+        events.append(
             connection, row, Kind.LABEL, standing, revision, actor=actor, class_id=class_id
         )
     elif conflict:
@@ -159,7 +159,7 @@ def contradict(
     """Somebody says that a sample is of another class. It keeps its own, and the conflict is
     recorded; False where that is no news. Raises Erased."""
     one_at_a_time(connection)
-    decisions.refuse_erased(row)
+    events.refuse_erased(row)
     if class_id == row.class_id or _given_before(connection, row.id, class_id):
         return False
     return _note_conflict(connection, row, class_id, actor=actor, name=name)
@@ -234,7 +234,7 @@ def _insert(
         holdout.add(connection, written[0], kept.id, fixed_split(connection, home)[1])
     leaking = quarantine.leaking(kept.id, split, found)
     quarantine.put(connection, leaking)
-    decisions.record_event(
+    events.record_event(
         connection, kept.id, Kind.ADD, None, 1, actor=actor, class_id=class_id, at=now
     )
     return Added(
@@ -278,7 +278,7 @@ def _note_conflict(
 ) -> bool:
     if _conflict_known(connection, row.id, class_id):
         return False
-    decisions.append(
+    events.append(
         connection,
         row,
         Kind.CONFLICT,

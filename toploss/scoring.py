@@ -23,7 +23,7 @@ from toploss.space import Space
 from toploss.tally import Cell
 
 AT_ONCE = 5000  # rows in memory
-ACTIVE, ERASED = "active", "erased"  # of `decisions.State`
+ACTIVE, ERASED = "active", "erased"  # of `events.State`
 
 COLUMNS = {
     Order.LOSS: scores.c.loss,
@@ -43,7 +43,7 @@ class State(StrEnum):
 
 
 class Standing(Protocol):
-    """What is said of a sample, as `decisions.Standing` has it."""
+    """What is said of a sample, as `events.Standing` has it."""
 
     @property
     def class_id(self) -> int: ...

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from toploss import classes, times
-from toploss.decisions import Kind
+from toploss.events import Kind
 from toploss.home import Home
 from toploss.schema import DECIDED, sample_events
 from toploss.tables import cell

@@ -23,14 +23,14 @@ def show(
     sample: Annotated[str, typer.Argument(help="Its id: the SHA-256 of the image, in hex.")],
 ) -> Answer:
     """A sample as it stands, and everything that happened to it, oldest first."""
-    from toploss import classes, decisions, erasure, quarantine, trail
+    from toploss import classes, erasure, events, quarantine, trail
     from toploss import samples as stored
     from toploss.home import Home
 
     home = Home.open()
     with home.db.read() as connection:
         row = stored.find(connection, sample)
-        now = decisions.present(row, classes.load(connection))
+        now = events.present(row, classes.load(connection))
     history, stone = trail.of(home, sample), erasure.of(home, sample)
     standing = {
         **now,

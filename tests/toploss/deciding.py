@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, decisions, samples, schema, snapshots
-from toploss.decisions import Standing
+from toploss import classes, decisions, events, samples, schema, snapshots
+from toploss.events import Standing
 from toploss.figures import Listed
 
 
@@ -20,7 +20,7 @@ def row(home, sample_id):
 def seen(home, sample_id):
     """Label, state, decision and revision, as the review shows them."""
     with home.db.read() as connection:
-        shown = decisions.present(samples.find(connection, sample_id), classes.load(connection))
+        shown = events.present(samples.find(connection, sample_id), classes.load(connection))
     return shown["label"], shown["state"], shown["decision"], shown["revision"]
 
 
@@ -43,11 +43,11 @@ def consistent(home, version):
     with home.db.read() as connection:
         rows = connection.execute(select(schema.samples)).all()
         stored = connection.execute(select(schema.classes)).all()
-        events = defaultdict(list)
+        happened = defaultdict(list)
         for event in connection.execute(
             select(schema.sample_events).order_by(schema.sample_events.c.seq)
         ):
-            events[event.sample_id].append(event)
+            happened[event.sample_id].append(event)
         learned_by = connection.execute(
             select(schema.versions.c.class_ids).where(schema.versions.c.name == version)
         ).scalar_one()
@@ -56,8 +56,8 @@ def consistent(home, version):
     merged = {entry.id: entry.merged_into for entry in stored if entry.merged_into}
     of_seq = {entry.seq: entry for entry in rows}
     for entry in rows:
-        assert decisions.replay(events[entry.id], merged) == Standing.of(entry)
-        assert entry.revision == max(event.revision for event in events[entry.id])
+        assert events.replay(happened[entry.id], merged) == Standing.of(entry)
+        assert entry.revision == max(event.revision for event in happened[entry.id])
         assert entry.class_id not in merged
         learned = entry.class_id if entry.state == "active" else None
         assert entry.changed == (learned != entry.settled_class_id)

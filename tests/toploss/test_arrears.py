@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from tests.toploss import given
 from tests.toploss.deciding import consistent, decide, row
-from toploss import arrears, decisions, erasure, holdout, questions, scoring, trials
+from toploss import arrears, decisions, erasure, events, holdout, questions, scoring, trials
 from toploss.home import Home
 from toploss.schema import (
     REVISION,
@@ -32,7 +32,7 @@ def older() -> Iterator[None]:
     unknown = [(module, "follow") for module in (scoring, trials, questions)]
     unknown += [(questions, "ask"), (holdout, "add"), (holdout, "undo")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions, "REVISION", None)
+        patch.setattr(events, "REVISION", None)
         for module, name in unknown:
             patch.setattr(module, name, lambda *_, **__: None)
         yield

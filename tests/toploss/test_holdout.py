@@ -4,10 +4,21 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import blind, classes, decisions, evidence, holdout, losses, schema, trail, trials
+from toploss import (
+    blind,
+    classes,
+    decisions,
+    events,
+    evidence,
+    holdout,
+    losses,
+    schema,
+    trail,
+    trials,
+)
 from toploss.blind import Queue
-from toploss.decisions import Standing
 from toploss.errors import NotFound, Stale
+from toploss.events import Standing
 from toploss.opinions import Opinion
 from toploss.splits import Split
 from toploss.trials import Trial
@@ -118,8 +129,8 @@ def test_what_is_said_is_a_decision_and_can_be_undone(home, label, action, expec
     assert figures(home).reviewed == 1
     assert figures(home).corrected == (expected[0] in ("relabel", "exclude"))
     with home.db.read() as connection:
-        events = connection.execute(select(schema.sample_events)).all()
-    assert decisions.replay(events, {}) == Standing.of(row(home, cat))
+        happened = connection.execute(select(schema.sample_events)).all()
+    assert events.replay(happened, {}) == Standing.of(row(home, cat))
 
     decisions.undo(home, decided.id, actor="ann")
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.toploss import given
-from toploss import classes, decisions, imported, samples, tables, trail
+from toploss import classes, decisions, events, imported, samples, tables, trail
 from toploss.elsewhere import Format
 from toploss.errors import BadInput, TooLarge
 
@@ -43,7 +43,7 @@ def take_in(home, data, **options):
 
 def seen(home, sample_id):
     with home.db.read() as connection:
-        shown = decisions.present(samples.find(connection, sample_id), classes.load(connection))
+        shown = events.present(samples.find(connection, sample_id), classes.load(connection))
     return shown["label"], shown["state"], shown["decision"]
 
 
@@ -64,8 +64,8 @@ def replayed(home, sample_id):
         query = trail.select(trail.sample_events).where(
             trail.sample_events.c.sample_id == sample_id
         )
-        events = connection.execute(query.order_by(trail.sample_events.c.seq)).all()
-    return decisions.replay(events, {}), decisions.Standing.of(row)
+        happened = connection.execute(query.order_by(trail.sample_events.c.seq)).all()
+    return events.replay(happened, {}), events.Standing.of(row)
 
 
 @BOTH

@@ -11,6 +11,7 @@ from toploss import (
     blind,
     classes,
     decisions,
+    events,
     merging,
     opinions,
     questions,
@@ -121,7 +122,7 @@ def test_an_opinion_changes_no_label_and_answers_the_question(home):
     with home.db.read() as connection:
         row = connection.execute(select(schema.samples)).one()
         known = classes.load(connection)
-    assert decisions.present(row, known)["label"] == "cat"
+    assert events.present(row, known)["label"] == "cat"
     assert (row.revision, row.decision) == (2, "confirm")
     assert asked(home, "cid") == []
 

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, decisions, schema
-from toploss.decisions import ACTIONS, Decision, Kind, Standing
+from toploss import classes, decisions, events, schema
+from toploss.decisions import Decision
 from toploss.errors import Stale
+from toploss.events import ACTIONS, Kind, Standing
 from toploss.likeness import Likeness
 from toploss.preprocess import ImageInfo
 from toploss.samples import Kept, record
@@ -84,19 +85,19 @@ def test_decisions_of_twenty_reviewers_add_up(home, each, samples):
     assert outcomes.total() == REVIEWERS * each
     assert set(outcomes) == {decisions.Decided, Stale}
     with home.db.read() as connection:
-        events = defaultdict(list)
+        happened = defaultdict(list)
         for event in connection.execute(
             select(schema.sample_events).order_by(schema.sample_events.c.seq)
         ):
-            events[event.sample_id].append(event)
+            happened[event.sample_id].append(event)
         rows = connection.execute(select(schema.samples)).all()
         scored = connection.execute(select(schema.scores)).all()
         tallied = connection.execute(select(schema.tallies)).all()
     for row in rows:
-        assert decisions.replay(events[row.id], {}) == Standing.of(row)
+        assert events.replay(happened[row.id], {}) == Standing.of(row)
         # One after the other: nobody's decision stands on what he had not seen.
-        assert [event.revision for event in events[row.id]] == list(range(1, row.revision + 1))
-    decided = sum(event.kind in ACTIONS for story in events.values() for event in story)
+        assert [event.revision for event in happened[row.id]] == list(range(1, row.revision + 1))
+    decided = sum(event.kind in ACTIONS for story in happened.values() for event in story)
     assert decided == outcomes[decisions.Decided]
     assert {tuple(cell[:5]): cell.samples for cell in tallied if cell.samples} == Counter(
         (one.scoring, one.listed, one.split, one.class_id, one.predicted_class_id) for one in scored

@@ -50,7 +50,7 @@ samples = Table(
     Column("class_id", Integer, ForeignKey("classes.id"), nullable=False),  # today's label
     Column("group_id", String(64), ForeignKey("split_ledger.group_id"), nullable=False),
     Column("split", String(8), nullable=False),
-    Column("state", String(16), nullable=False),  # of `decisions.State`
+    Column("state", String(16), nullable=False),  # of `events.State`
     Column("decision", String(16)),  # the one that stands: confirm, relabel, exclude, skip
     Column("decision_id", String(26)),  # its event
     Column("revision", Integer, nullable=False),  # grows with every decision and undo
