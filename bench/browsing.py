@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from bench import pool
 from bench.common import share
 from bench.serving import servers
 from toploss import classes, samples
@@ -120,10 +121,8 @@ def _recorded(address: str) -> int:
 
 def _fill(home: Home, number: int) -> None:
     """Images like photographs, in the list of a version."""
-    from bench import review
-
     chance = np.random.default_rng(0)
-    version = review.make_version(home)
+    version = pool.make_version(home)
     with home.db.read() as connection:
         names = list(classes.load(connection).open)
     for place in range(number):
@@ -134,4 +133,4 @@ def _fill(home: Home, number: int) -> None:
         label = names[place % len(names)]
         name = f"photograph-{place}.jpg"
         samples.add(home, out.getvalue(), label, name=name, actor="bench", split=Split.VALID)
-    review.score(home, version, chance)
+    pool.score(home, version, chance)

@@ -23,7 +23,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from bench.common import main, options
-from bench.review import grow, make_version
+from bench.pool import grow, make_version
 from toploss import members, schema, settling, snapshots
 from toploss.database import one_at_a_time
 from toploss.errors import Broken

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from toploss.artifact import ONNX, WEIGHTS, Loaded
+from toploss.artifact import GOLDEN, ONNX, WEIGHTS, Loaded
 from toploss.preprocess import normalise
 
 Images = npt.NDArray[np.uint8]  # (n, 3, s, s), RGB
@@ -162,3 +162,19 @@ def softmax(logits: Reals) -> Probabilities:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Probabilities = powers / powers.sum(axis=1, keepdims=True)
     return shares
+
+
+def golden_difference(engine: Engine, loaded: Loaded) -> float:
+    """Largest difference of a probability from training's, on the golden images: in batches of the
+    engine's size, alone and beside others in turn, which also warms both."""
+    from safetensors.numpy import load_file
+
+    golden: dict[str, Any] = load_file(loaded.folder / GOLDEN)
+    images, wanted = golden["images"], golden["probabilities"]
+    if not len(images):  # each was erased: there is nothing left to compare
+        return 0.0
+    logits = [
+        engine.outputs(images[start : start + engine.largest], alone=turn % 2 == 0).logits
+        for turn, start in enumerate(range(0, len(images), engine.largest))
+    ]
+    return float(np.abs(softmax(np.concatenate(logits)) - wanted).max())

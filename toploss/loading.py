@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from toploss.artifact import GOLDEN, NCNN, Loaded
-from toploss.engine import Engine, OnnxEngine, TorchEngine, softmax
+from toploss.artifact import NCNN, Loaded
+from toploss.engine import Engine, OnnxEngine, TorchEngine, golden_difference
 from toploss.errors import Broken
 
 log = logging.getLogger("toploss.loading")
@@ -110,22 +110,6 @@ def check(engine: Engine, loaded: Loaded) -> None:
             f"version {version} on {engine.told} differs from training by {apart:.2g} in a "
             f"probability, more than {loaded.tolerance:g}; promote another one"
         )
-
-
-def golden_difference(engine: Engine, loaded: Loaded) -> float:
-    """Largest difference of a probability from training's, on the golden images: in batches of the
-    engine's size, alone and beside others in turn, which also warms both."""
-    from safetensors.numpy import load_file
-
-    golden: dict[str, Any] = load_file(loaded.folder / GOLDEN)
-    images, wanted = golden["images"], golden["probabilities"]
-    if not len(images):  # each was erased: there is nothing left to compare
-        return 0.0
-    logits = [
-        engine.outputs(images[start : start + engine.largest], alone=turn % 2 == 0).logits
-        for turn, start in enumerate(range(0, len(images), engine.largest))
-    ]
-    return float(np.abs(softmax(np.concatenate(logits)) - wanted).max())
 
 
 def _fastest_of(

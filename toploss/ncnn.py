@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from toploss.artifact import NCNN, Loaded
-from toploss.engine import EngineName, Images, Outputs, Probabilities, Reals, softmax
+from toploss.engine import (
+    EngineName,
+    Images,
+    Outputs,
+    Probabilities,
+    Reals,
+    golden_difference,
+    softmax,
+)
 from toploss.errors import Broken
 from toploss.head import Head, pool
 from toploss.preprocess import normalise
@@ -123,8 +131,6 @@ def main() -> None:
     """How far a version's answers are from training's, on its golden images: the largest difference
     of a probability. In a process of its own, for whoever has just converted it; the manifest, as
     far as it is written, comes on standard input."""
-    from toploss.loading import golden_difference
-
     loaded = Loaded(folder=Path(sys.argv[1]), manifest=json.load(sys.stdin))
     print(golden_difference(NcnnEngine(loaded, threads=1), loaded))
 

@@ -285,18 +285,11 @@ class Settings(BaseSettings):
         Raises:
             BadSettings: the file cannot be read, or a secret is too short.
         """
-        return self._secret("hook")
+        return _secrets(self.hook_secret, self.hook_secret_file, "hook_secret_file")
 
     def notify_secrets(self) -> list[str]:
         """What messages to the outside are signed with: the first. Raises BadSettings."""
-        return self._secret("notify")
-
-    def _secret(self, what: str) -> list[str]:
-        file: Path | None = getattr(self, f"{what}_secret_file")
-        if file is None:
-            given: SecretStr = getattr(self, f"{what}_secret")
-            return given.get_secret_value().split()
-        return _text_of(file, f"{what}_secret_file", long_enough).split()
+        return _secrets(self.notify_secret, self.notify_secret_file, "notify_secret_file")
 
     @property
     def database(self) -> str:
@@ -324,6 +317,12 @@ class Settings(BaseSettings):
         """How many threads a prediction or a training uses: the setting, else the cores we may
         use (a container's CPU quota included). Threads above the quota are catastrophic."""
         return self.threads or available_cores()
+
+
+def _secrets(given: SecretStr, file: Path | None, setting: str) -> list[str]:
+    if file is None:
+        return given.get_secret_value().split()
+    return _text_of(file, setting, long_enough).split()
 
 
 def _text_of(file: Path, setting: str, check: Callable[[str], None]) -> str:

@@ -136,8 +136,7 @@ def assist_the_first(home: Any) -> None:
     """Of processes that train together, all but the first train along as it says, and end here: it
     alone has something to say."""
     from training import ranks
-    from training.fitting import assist
-    from training.lesson import hardware
+    from training.lesson import assist, hardware
 
     if not ranks.join(hardware(home)).first:
         assist(home)

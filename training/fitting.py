@@ -3,17 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from toploss import records, runs, snapshots
+from toploss import records, runs
 from toploss.errors import NotFound
 from toploss.home import Home
 from toploss.plan import Plan
 from toploss.processes import identity
-from training import checkpoints, lesson, memory, ranks
-from training.data import Pictures, preprocessing
+from training import checkpoints, memory
 from training.finder import FALLBACK_RATE
-from training.follower import Unheard
-from training.lesson import hardware
-from training.recipe import Place
 from training.run import Result, execute
 from training.trained import STAGE_ONE
 
@@ -86,25 +82,3 @@ def _from_stage(home: Home, start: str) -> Plan:
     plan = Plan.from_json(run["settings"])
     rate = plan.lr or (run["finder"] or {}).get("chosen") or FALLBACK_RATE
     return replace(plan, start=kept, warm=None, onward=True, lr=rate)
-
-
-def assist(home: Home) -> None:
-    """What all but the first of processes that train together do: train along, as the first one
-    says; they write nothing."""
-    memory.keep_freed()
-    device = hardware(home)
-    company = ranks.join(device)
-    said = company.told(None)
-    plan, snapshot = Plan.from_json(said["plan"]), snapshots.load(home, said["fingerprint"])
-    pictures = Pictures(home, preprocessing(plan))
-    pictures.warm(snapshot.rows, said["threads"], lambda _: None)
-    lesson.learn(
-        home,
-        lesson.material(pictures, snapshot),
-        plan,
-        Unheard(),
-        keeper=checkpoints.Checkpoints(home, said["run"], writes=False),
-        place=Place(device=device, workers=home.settings.train_workers, ranks=company),
-        threads=said["threads"],
-    )
-    ranks.leave()

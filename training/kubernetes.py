@@ -83,7 +83,7 @@ class KubernetesLauncher:
         self._printed: dict[str, str] = {}  # by pod: a vanished one's last words are kept
 
     def _create(self, lease: Lease) -> None:
-        self._sweep(lease)
+        self._sweep()
         job = jobs.made(self._home.settings, lease)
         try:
             new = self._cluster.create(job)
@@ -177,7 +177,7 @@ class KubernetesLauncher:
         warnings = [str(event.get("message")) for event in told if event.get("type") == "Warning"]
         return f": {warnings[-1]}" if warnings else ""
 
-    def _sweep(self, lease: Lease) -> None:
+    def _sweep(self) -> None:
         """Remove Jobs of attempts that are over and that nobody was there to remove."""
         try:
             for job in self._cluster.jobs(jobs.ours(self._home.settings)):

@@ -15,13 +15,13 @@ from toploss.network import Network
 from toploss.plan import DOWNLOADED, Plan, Start
 from toploss.snapshots import Snapshot
 from toploss.weights import State
-from training import features, randomness, recipe
+from training import checkpoints, features, memory, randomness, ranks, recipe
 from training.checkpoints import Keeper
-from training.data import Material, Pictures
+from training.data import Material, Pictures, preprocessing
 from training.evidence import dead_share
 from training.features import Features
 from training.finder import Finder
-from training.follower import Follower
+from training.follower import Follower, Unheard
 from training.recipe import Place
 from training.trained import Trained
 
@@ -84,6 +84,28 @@ def learn(
         features=made,
         dead_before=dead_before,
     )
+
+
+def assist(home: Home) -> None:
+    """What all but the first of processes that train together do: train along, as the first one
+    says; they write nothing."""
+    memory.keep_freed()
+    device = hardware(home)
+    company = ranks.join(device)
+    said = company.told(None)
+    plan, snapshot = Plan.from_json(said["plan"]), snapshots.load(home, said["fingerprint"])
+    pictures = Pictures(home, preprocessing(plan))
+    pictures.warm(snapshot.rows, said["threads"], lambda _: None)
+    learn(
+        home,
+        material(pictures, snapshot),
+        plan,
+        Unheard(),
+        keeper=checkpoints.Checkpoints(home, said["run"], writes=False),
+        place=Place(device=device, workers=home.settings.train_workers, ranks=company),
+        threads=said["threads"],
+    )
+    ranks.leave()
 
 
 def sweep(

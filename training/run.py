@@ -295,9 +295,7 @@ def main() -> int:
         if ranks.first():
             execute(home, Lease(run=args.run, fence=args.fence), launched=True)
         else:
-            from training import fitting  # late: it imports us
-
-            fitting.assist(home)
+            lesson.assist(home)
     except (BadData, BadInput) as exc:
         print(exc, file=sys.stderr)
         return BAD_DATA

@@ -21,8 +21,8 @@ from bench.serving import material, servers
 from bench.serving.load import load
 from toploss.artifact import Loaded, open_folder
 from toploss.cuda import SIZES, CudaEngine
-from toploss.engine import Engine, Images, OnnxEngine, network_of, softmax
-from toploss.loading import golden_difference, images_per_s
+from toploss.engine import Engine, Images, OnnxEngine, golden_difference, network_of, softmax
+from toploss.loading import images_per_s
 from toploss.loading import load as loaded_engine
 from toploss.preprocess import Limits, decode
 from toploss.settings import available_cores

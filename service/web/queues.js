@@ -5,7 +5,7 @@ import { ask, freshKey, post } from "./ask.js";
 
 const PAGE = 20;
 
-export const BLIND = ["holdout", "second", "again"];
+const BLIND = ["holdout", "second", "again"];
 
 const LISTS = {
   captures: "/v1/captures",
