@@ -11,9 +11,10 @@ from service.choice import Choice, margin
 from service.swap import Serving
 from toploss import captures, outbox
 from toploss.answers import Answer
-from toploss.captures import DAY_S, Shot
+from toploss.captures import Shot
 from toploss.errors import CapReached
 from toploss.home import Home
+from toploss.times import DAY_S
 
 log = logging.getLogger("toploss.capture")
 

@@ -17,7 +17,7 @@ from service.capture import shot_of
 from service.desk import Actor, Desk, OurDesk, OurHome
 from service.paging import Cursor, Limit
 from service.samples import OR_KNOWN, PICTURE, paths, picture
-from toploss import captures, classes, feedback, labelling, preprocess
+from toploss import allowance, captures, classes, feedback, labelling, preprocess
 from toploss.captures import Shot, Which, Why
 from toploss.errors import NotKept, Overloaded, UnsupportedType
 from toploss.home import Home
@@ -215,7 +215,7 @@ async def _arrived(desk: Desk, prediction_id: str) -> None:
 
 
 async def _keep(desk: Desk, capture_id: str, data: bytes) -> None:
-    await asyncio.to_thread(captures.check_room, desk.home, sent=True)  # before work is done on it
+    await asyncio.to_thread(allowance.check, desk.home, sent=True)  # before work is done on it
     shot = await _seen(desk, capture_id, data)
     if await asyncio.to_thread(captures.keep, desk.home, shot):
         metrics.CAPTURES.labels(reason=Why.FEEDBACK.value).inc()

@@ -33,7 +33,7 @@ from toploss import (
 from toploss.errors import ToplossError
 from toploss.home import Home
 from toploss.states import ENDED
-from toploss.times import left
+from toploss.times import DAY_S, left
 
 WEB = File(__file__).parent / "web"
 STRICT = (
@@ -41,7 +41,6 @@ STRICT = (
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
-DAY_S = 24 * 3600
 CLASSES, VERSIONS, RUNS, MOVES = 50, 25, 25, 10  # rows of a table
 LOOK_MS = 2000  # between two looks of a page at a run that goes on
 PageNumber = Annotated[int, Query(alias="page", ge=1, le=10_000)]

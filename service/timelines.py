@@ -8,9 +8,9 @@ from math import floor
 
 from toploss.charts import Axis, Line, chart, curve, upright
 from toploss.models import Version
+from toploss.times import DAY_S
 
 SPLITS = (("valid", "plain"), ("test", "valid"))  # and the class of each one's line
-DAY_S = 24 * 3600
 MARKED = 5  # dates on an axis of versions
 
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, tuple_
 
-from toploss import classes, ids, preprocess
+from toploss import allowance, classes, ids, preprocess
 from toploss.blobs import sha256
 from toploss.classes import Classes
-from toploss.errors import Broken, CapReached, NotFound, NotKept
+from toploss.errors import Broken, NotFound, NotKept
 from toploss.home import Home
 from toploss.preprocess import ImageInfo
-from toploss.schema import capture_claims, capture_days, captures, versions
+from toploss.schema import capture_claims, captures, versions
 from toploss.schema import samples as sample_table
+from toploss.times import DAY_S
 
-DAY_S = 86_400
 AT_ONCE = 100  # captures of one look at those that are over
 BROKEN_OFF_S = 3_600.0  # whose keeping takes longer is kept by nobody any more
 
@@ -82,7 +82,7 @@ def keep(home: Home, shot: Shot) -> bool:
                 return False
             if not _insert(connection, home, shot, digest, info):
                 return False
-            _count(connection, home, sent=shot.why is Why.FEEDBACK)
+            allowance.take(connection, home, sent=shot.why is Why.FEEDBACK)
         elif row.stored or row.state != State.WAITING:
             return False  # else whoever began to keep it has not come to the end
         capture_id = row.id if row else shot.id
@@ -93,16 +93,6 @@ def keep(home: Home, shot: Shot) -> bool:
     if not arrived:  # it was erased meanwhile
         home.blobs.delete([path(capture_id)])
     return row is None
-
-
-def check_room(home: Home, *, sent: bool) -> None:
-    """Whether one more may be kept today, `sent` with feedback or chosen: for whoever would work
-    on it first. Raises CapReached."""
-    today = (capture_days.c.day == int(time.time() // DAY_S)) & (capture_days.c.sent == sent)
-    with home.db.read() as connection:
-        number = connection.execute(select(capture_days.c.kept).where(today)).scalar() or 0
-    if number >= home.settings.capture_per_day:
-        raise _full(home, sent=sent)
 
 
 def listed(
@@ -322,33 +312,6 @@ def _by_class(connection: Connection, shot: Shot) -> list[tuple[int, float]]:
     query = select(versions.c.class_ids).where(versions.c.name == shot.version)
     class_ids = connection.execute(query).scalar_one()
     return [(class_ids[place], confidence) for place, confidence in shot.top]
-
-
-_COUNT = text(
-    "INSERT INTO capture_days (day, sent, kept) VALUES (:day, :sent, 1) "
-    "ON CONFLICT (day, sent) DO UPDATE SET kept = capture_days.kept + 1 "
-    "WHERE capture_days.kept < :most RETURNING kept"
-)
-
-
-def _count(connection: Connection, home: Home, *, sent: bool) -> None:
-    """One more of today's, among all processes. Raises CapReached."""
-    day, most = int(time.time() // DAY_S), home.settings.capture_per_day
-    counted = {"day": day, "sent": sent, "most": most}
-    number = connection.execute(_COUNT, counted).scalar() if most else None
-    if number is None:
-        raise _full(home, sent=sent)
-    if number == 1:
-        connection.execute(capture_days.delete().where(capture_days.c.day < day))
-
-
-def _full(home: Home, *, sent: bool) -> CapReached:
-    most, how = home.settings.capture_per_day, " with feedback" if sent else ""
-    return CapReached(
-        f"{most} images were kept today{how}, which is all that may be; send it tomorrow (UTC), "
-        "or raise TOPLOSS_CAPTURE_PER_DAY",
-        retry_after_s=int(DAY_S - time.time() % DAY_S) + 1,
-    )
 
 
 def _make_way(home: Home, digest: str) -> None:

@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select
 
 from toploss.schema import DECIDED, PASSED, asked_opinions, opinions, sample_events
 from toploss.settings import Settings
-
-A_DAY_S = 86_400.0
+from toploss.times import DAY_S
 
 
 class Asked(StrEnum):
@@ -79,7 +78,7 @@ def waiting(
     if queue is Asked.SECOND:
         passed = select(opinions.c.sample_seq).where(PASSED, opinions.c.actor == reviewer)
         return query.where(asked.actor != reviewer, asked.sample_seq.not_in(passed))
-    old = asked.at < time.time() - A_DAY_S
+    old = asked.at < time.time() - DAY_S
     since = _latest(connection, reviewer, settings.review_again_after)
     due = old if since is None else or_(asked.event_seq < since, old)
     return query.where(asked.actor == reviewer, due)

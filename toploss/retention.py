@@ -27,8 +27,8 @@ from toploss.schema import runs, versions
 from toploss.settings import Settings
 from toploss.states import ACTIVE, ENDED, RunState
 from toploss.stores import PART
+from toploss.times import DAY_S
 
-DAY_S = 24 * 3600.0
 LEFT_S = DAY_S  # after which what no row speaks of is nobody's: a run has not published it by then
 VERSIONS, RUNS = "versions", "runs"  # the folders that are looked through
 CHECKPOINT, LOG = ".safetensors", "log-"  # how such a file's name ends, and begins

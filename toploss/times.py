@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 
 from toploss.errors import BadInput
 
+DAY_S = 86_400
+
 
 def iso(seconds: float) -> str:
     stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

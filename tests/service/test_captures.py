@@ -15,10 +15,11 @@ from prometheus_client import REGISTRY
 from service.capture import PLACES, Capture
 from tests.service.conftest import House, is_problem, picture, plain, serve
 from toploss import captures, keys
-from toploss.captures import DAY_S, Shot, Why
+from toploss.captures import Shot, Why
 from toploss.errors import Broken, Overloaded
 from toploss.ids import new_id
 from toploss.keys import Role
+from toploss.times import DAY_S
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from sqlalchemy import func, select
 
 from tests.conftest import picture
 from toploss import captures
-from toploss.captures import DAY_S, Shot, Why
+from toploss.captures import Shot, Why
 from toploss.home import Home
 from toploss.ids import new_id
+from toploss.times import DAY_S
 
 
 def kept(home: Home, seed: int, why: Why = Why.MARGIN, **more: Any) -> str:

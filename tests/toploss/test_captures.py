@@ -12,13 +12,14 @@ from tests.conftest import picture
 from tests.toploss import given
 from tests.toploss.capturing import in_days, kept, listed, number_of
 from toploss import captures, classes, feedback, labelling, samples
-from toploss.captures import DAY_S, Shot, Why
+from toploss.captures import Shot, Why
 from toploss.database import one_at_a_time
 from toploss.errors import Broken, CapReached, NotFound, NotKept
 from toploss.home import Home
 from toploss.ids import new_id
 from toploss.schema import capture_claims
 from toploss.schema import captures as table
+from toploss.times import DAY_S
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from toploss.blind import Queue
 from toploss.errors import BadInput, NotFound, Stale, UnknownLabel
 from toploss.opinions import Opinion
 from toploss.questions import Asked
+from toploss.times import DAY_S
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -278,7 +279,7 @@ def test_one_s_own_decisions_come_back_after_a_day_and_a_skip_ends_it(make, monk
     (cat,) = cats(home)
     decide(home, cat)
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + questions.A_DAY_S + 1)
+    monkeypatch.setattr(time, "time", lambda: now + DAY_S + 1)
 
     assert asked(home, "ann", "again") == [cat]
     say(home, cat, action="skip", by="ann", queue="again")

@@ -9,9 +9,10 @@ from tests.toploss import given
 from toploss import classes, models, retention, shadow
 from toploss.blobs import Blobs
 from toploss.errors import Broken, Pruned, Refused
-from toploss.retention import DAY_S, Kind, Rules
+from toploss.retention import Kind, Rules
 from toploss.schema import runs as run_table
 from toploss.schema import versions
+from toploss.times import DAY_S
 
 NOTHING = Rules(versions=0, rollbacks=1, days=0, checkpoint_days=0, log_days=0)
 FILES = ("manifest.json", "weights.safetensors", "report.html")
