@@ -105,15 +105,7 @@ def _decide(
     settings: Settings,
 ) -> Decided:
     sample_id, action, label = decision.sample, decision.action, decision.label
-    if action not in ACTIONS:
-        raise BadInput(f"action {action!r} is none of {', '.join(ACTIONS)}; send one of them")
-    kind = Kind(action)
-    if (kind is Kind.RELABEL) != (label is not None):
-        raise BadInput(
-            "a relabel needs the right `label`; send it"
-            if label is None
-            else f"{action} takes no label, {label!r} was sent; leave it out or send a relabel"
-        )
+    kind = _kind(action, label)
     request = idempotency.fingerprint(sample_id, action, label, decision.revision, actor)
     row = connection.execute(select(samples).where(samples.c.id == sample_id)).first()
     if given := idempotency.answered(connection, decision.key, request):
@@ -151,6 +143,19 @@ def _decide(
     decided = Decided(id=event_id, sample=sample_id, revision=revision)
     idempotency.keep(connection, decision.key, request, asdict(decided))
     return decided
+
+
+def _kind(action: str, label: str | None) -> Kind:
+    """Raises BadInput."""
+    if action not in ACTIONS:
+        raise BadInput(f"action {action!r} is none of {', '.join(ACTIONS)}; send one of them")
+    if (action == Kind.RELABEL) != (label is not None):
+        raise BadInput(
+            "a relabel needs the right `label`; send it"
+            if label is None
+            else f"{action} takes no label, {label!r} was sent; leave it out or send a relabel"
+        )
+    return Kind(action)
 
 
 def _seen(

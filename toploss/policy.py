@@ -4,11 +4,13 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select
 
 from toploss import alarms, settling, snapshots, triggers
+from toploss.alarms import Alarm
 from toploss.home import Home
 from toploss.schema import policy_events, runs
+from toploss.settings import Settings
 from toploss.triggers import Kind
 
 
@@ -45,62 +47,88 @@ def due(home: Home, *, now: float | None = None) -> Due:
     so, an alarm of drift makes a single one enough, for one run.
     """
     now = time.time() if now is None else now
-    settings = home.settings
     with home.db.read() as connection:
-        changed, waiting = snapshots.changed(connection), snapshots.waiting(connection)
-        touched = snapshots.last_change(connection) or 0.0
-        last = connection.execute(
-            select(runs.c.state, runs.c.created_at, runs.c.started_at, runs.c.ended_at)
-            .where(runs.c.ended_at.is_not(None))
-            .order_by(runs.c.ended_at.desc())
-            .limit(1)
-        ).first()
-        now_on = runs.c.state.in_(["queued", "leased", "running"])
-        active = connection.execute(select(runs.c.id, runs.c.state).where(now_on)).first()
-        pause = standing(connection)
-        alarm = alarms.standing(connection) if settings.drift_retrain else None
-        settling_on = settling.going_on(connection)
-    drifted = alarm is not None and (last is None or last.created_at < alarm.at)
-    needed = 1 if drifted else settings.retrain_after
-    kind = Kind.DRIFT if changed - waiting < settings.retrain_after else Kind.POLICY
-    quiet, rested = now - touched, now - (last.ended_at if last else 0.0)
-    if pause is not None:
-        verdict, why = False, f"paused: {pause.reason}"
-    elif active is not None:
-        verdict, why = False, f"run {active.id} is {active.state}"
-    elif settling_on is not None:
-        verdict, why = False, "what the last run has learned is still being counted"
-    elif changed - waiting < needed:
-        verdict, why = False, f"{changed - waiting} of {needed} changed samples"
-        if waiting:
-            why += f"; {waiting} more wait, of classes with too few images to be learned"
-    elif quiet < settings.retrain_quiet_s:
-        verdict, why = (
-            False,
-            f"the last change is {quiet:.0f} s old, of {settings.retrain_quiet_s:g} s quiet",
-        )
-    elif rested < settings.retrain_cooldown_s:
-        verdict, why = (
-            False,
-            f"the last run ended {rested:.0f} s ago, of {settings.retrain_cooldown_s:g} s rest",
-        )
-    elif last and last.state != "succeeded" and touched <= (last.started_at or last.created_at):
-        verdict, why = (
-            False,
-            f"the last run on these data {last.state}; change them, or ask for one",
-        )
-    else:
-        verdict, why = True, f"{changed} samples have changed"
-        if alarm is not None and drifted:
-            why += f", and the traffic has drifted: {alarm.why}"
+        seen = _look(connection, home.settings)
+    against = _against(seen, home.settings, now)
+    why = f"{seen.changed} samples have changed"
+    if seen.drift is not None:
+        why += f", and the traffic has drifted: {seen.drift.why}"
+    enough = seen.ready >= home.settings.retrain_after
     return Due(
-        due=verdict,
-        why=why,
-        changed=changed,
-        needed=needed,
-        paused=pause is not None,
-        kind=kind if verdict else None,
+        due=against is None,
+        why=against or why,
+        changed=seen.changed,
+        needed=seen.needed,
+        paused=seen.pause is not None,
+        kind=None if against else Kind.POLICY if enough else Kind.DRIFT,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What the policy goes by."""
+
+    changed: int  # samples of train or valid
+    waiting: int  # of these, of classes that wait
+    touched: float  # when the last one changed
+    last: Row[Any] | None  # the run that ended last
+    active: Row[Any] | None  # one that waits or goes on
+    pause: Pause | None
+    drift: Alarm | None  # the alarm that no run has begun after, if it counts
+    settling: bool
+    needed: int
+
+    @property
+    def ready(self) -> int:
+        """Changed samples that a run would learn."""
+        return self.changed - self.waiting
+
+
+def _look(connection: Connection, settings: Settings) -> _Seen:
+    ended = (runs.c.state, runs.c.created_at, runs.c.started_at, runs.c.ended_at)
+    latest: Select[Any] = (
+        select(*ended).where(runs.c.ended_at.is_not(None)).order_by(runs.c.ended_at.desc())
+    )
+    last = connection.execute(latest.limit(1)).first()
+    now_on = runs.c.state.in_(["queued", "leased", "running"])
+    active: Select[Any] = select(runs.c.id, runs.c.state).where(now_on)
+    alarm = alarms.standing(connection) if settings.drift_retrain else None
+    drifted = alarm is not None and (last is None or last.created_at < alarm.at)
+    return _Seen(
+        changed=snapshots.changed(connection),
+        waiting=snapshots.waiting(connection),
+        touched=snapshots.last_change(connection) or 0.0,
+        last=last,
+        active=connection.execute(active).first(),
+        pause=standing(connection),
+        drift=alarm if drifted else None,
+        settling=settling.going_on(connection) is not None,
+        needed=1 if drifted else settings.retrain_after,
+    )
+
+
+def _against(seen: _Seen, settings: Settings, now: float) -> str | None:
+    """Why no run should start, in words; None: one should."""
+    last = seen.last
+    quiet, rested = now - seen.touched, now - (last.ended_at if last else 0.0)
+    if seen.pause is not None:
+        return f"paused: {seen.pause.reason}"
+    if seen.active is not None:
+        return f"run {seen.active.id} is {seen.active.state}"
+    if seen.settling:
+        return "what the last run has learned is still being counted"
+    if seen.ready < seen.needed:
+        why = f"{seen.ready} of {seen.needed} changed samples"
+        if seen.waiting:
+            why += f"; {seen.waiting} more wait, of classes with too few images to be learned"
+        return why
+    if quiet < settings.retrain_quiet_s:
+        return f"the last change is {quiet:.0f} s old, of {settings.retrain_quiet_s:g} s quiet"
+    if rested < settings.retrain_cooldown_s:
+        return f"the last run ended {rested:.0f} s ago, of {settings.retrain_cooldown_s:g} s rest"
+    if last and last.state != "succeeded" and seen.touched <= (last.started_at or last.created_at):
+        return f"the last run on these data {last.state}; change them, or ask for one"
+    return None
 
 
 def standing(connection: Connection) -> Pause | None:

@@ -19,6 +19,7 @@ from toploss.scoring import Opinion
 from toploss.snapshots import Row, Snapshot
 from toploss.traits import Traits
 from training import calibration, curve, diagnosis, evaluation, features, folds
+from training.curve import Curve
 from training.data import Pictures
 from training.diagnosis import Finding
 from training.diary import Diary
@@ -97,7 +98,6 @@ def appraise(
     )
     opinion, held_out = _opinion(learned, snapshot, pictures, plan, place, diary, by_valid)
     diary.enter("diagnose")
-    made = learned.features
     evidence = Evidence(
         labels=snapshot.labels,
         counts=tuple(np.bincount(truth["train"], minlength=len(snapshot.labels)).tolist()),
@@ -108,15 +108,7 @@ def appraise(
         held_out=held_out,
         dead=dead_share(net, pictures.stack(rows["valid"][:LOOKED_AT]), pictures.how, place.device),
         dead_before=learned.dead_before,
-        curve=None
-        if made is None
-        else curve.measure(
-            made[: len(rows["train"])],
-            truth["train"],
-            made[len(rows["train"]) :],
-            truth["valid"],
-            seed=plan.seed,
-        ),
+        curve=_curve(learned, truth, plan.seed),
     )
     return Appraisal(
         valid=found["valid"],
@@ -162,6 +154,14 @@ def _reference(
     shares = calibration.scaled(np.concatenate([found["valid"], found["test"]]), temperature)
     watched, bins = traits.learn(bank, shown, shares.max(axis=1))
     return watched, Reference.of(shares.argmax(axis=1), shares.shape[1], bins, watched)
+
+
+def _curve(learned: Learned, truth: dict[str, Any], seed: int) -> Curve | None:
+    """What more data would bring, by the body's features; None: there is none that could tell."""
+    if learned.features is None:
+        return None
+    train, valid = np.split(learned.features, [len(truth["train"])])
+    return curve.measure(train, truth["train"], valid, truth["valid"], seed=seed)
 
 
 def _opinion(

@@ -93,8 +93,59 @@ def execute(
             raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """What a run plays in, from when its data are frozen."""
+
+    plan: Plan
+    snapshot: Snapshot
+    pictures: Pictures
+    checkpoints: Checkpoints
+    place: Place
+    threads: int
+
+
 def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     started = time.time()
+    scene = _begin(home, lease, diary)
+    plan, snapshot, pictures = scene.plan, scene.snapshot, scene.pictures
+    diary.enter("decode")
+    pictures.warm(snapshot.rows, scene.threads, lambda done: diary.step(done / len(snapshot.rows)))
+    learned = lesson.learn(
+        home,
+        lesson.material(pictures, snapshot),
+        plan,
+        diary,
+        keeper=scene.checkpoints,
+        place=scene.place,
+        threads=scene.threads,
+    )
+    ranks.leave()
+    alone = replace(scene.place, ranks=ranks.ALONE)
+    with threadpool_limits(scene.threads):  # NumPy's and SciPy's take every core of the machine
+        found = appraise(learned, snapshot, pictures, plan, alone, diary)
+    attempts.note(home, lease, diagnosis=found.told()["diagnosis"])
+    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
+        draft, verdict = _publish(home, lease, diary, scene, learned, found, Path(scratch))
+    scene.checkpoints.clear()
+    with contextlib.suppress(ToplossError):  # the dispatcher does it, or the next who asks
+        settling.finish(home)
+        erasure.finish(home)
+    took = time.time() - started
+    log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])
+    return Result(
+        run=lease.run,
+        version=draft["version"],
+        fingerprint=snapshot.fingerprint,
+        metrics=found.metrics,
+        history=learned.trained.as_json(),
+        diagnosis=draft["diagnosis"],
+        gate=verdict,
+    )
+
+
+def _begin(home: Home, lease: Lease, diary: Diary) -> _Scene:
+    """Take the run up, with its data frozen; those who train along hear what is to be learned."""
     plan = records.parted(home, attempts.take_up(home, lease, owner=identity()).stored(home))
     plan.check()
     architectures.check(plan.arch, plan.size)
@@ -113,74 +164,57 @@ def _story(home: Home, lease: Lease, diary: Diary) -> Result:
     said = {"plan": plan.as_json(), "fingerprint": snapshot.fingerprint}
     company.told(said | {"run": lease.run, "threads": threads})
     diary.expect(plan, len(snapshot.rows))
-    diary.enter("decode")
-    pictures = Pictures(home, preprocessing(plan))
-    pictures.warm(snapshot.rows, threads, lambda done: diary.step(done / len(snapshot.rows)))
-    place = Place(device=device, workers=home.settings.train_workers, ranks=company)
-    material = lesson.material(pictures, snapshot)
-    learned = lesson.learn(
-        home, material, plan, diary, keeper=checkpoints, place=place, threads=threads
+    return _Scene(
+        plan=plan,
+        snapshot=snapshot,
+        pictures=Pictures(home, preprocessing(plan)),
+        checkpoints=checkpoints,
+        place=Place(device=device, workers=home.settings.train_workers, ranks=company),
+        threads=threads,
     )
-    ranks.leave()
-    place = replace(place, ranks=ranks.ALONE)
-    with threadpool_limits(threads):  # NumPy's and SciPy's take every core of the machine
-        found = appraise(learned, snapshot, pictures, plan, place, diary)
-    attempts.note(home, lease, diagnosis=found.told()["diagnosis"])
 
+
+def _publish(
+    home: Home,
+    lease: Lease,
+    diary: Diary,
+    scene: _Scene,
+    learned: Learned,
+    found: Appraisal,
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The version, made in a folder that is empty, judged and published: its manifest, and the
+    verdict."""
+    snapshot, pictures = scene.snapshot, scene.pictures
     diary.enter("export")
-    with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
-        folder = Path(scratch)
-        draft = manifest.draft(
-            home,
-            run=lease.run,
-            plan=plan,
-            snapshot=snapshot,
-            trained=learned.trained,
-            threads=threads,
-            device=device,
-        )
-        draft |= found.told()
-        draft["parity"], engine = _export(folder, draft, learned, found, snapshot, pictures)
-        diary.enter("gate")
-        candidate = trial.Candidate(
-            name=draft["version"],
-            loaded=artifact.unsealed(folder, draft),
-            engine=engine,
-            snapshot=snapshot,
-        )
-        judged = trial.judge(home, candidate, pictures)
-        log.info("gate: %s: %s", judged.judgement.verdict, judged.judgement.reason)
-        draft["gate"] = judged.judgement.as_json()
-        diary.enter("publish")
-        sealed = artifact.seal(folder, draft)
-        _report(home, folder, draft, learned, found, snapshot)
-        path = f"versions/{draft['version']}"
-        patience.through(home, lambda: artifact.publish(home, folder, path), diary.check)
-        verdict = settle(
-            home,
-            lease,
-            draft,
-            sealed,
-            snapshot,
-            found.opinion,
-            judged,
-            heard=diary.step,
-        )
-    checkpoints.clear()
-    with contextlib.suppress(ToplossError):  # the dispatcher does it, or the next who asks
-        settling.finish(home)
-        erasure.finish(home)
-    took = time.time() - started
-    log.info("done in %.0f s: version %s, %s", took, draft["version"], verdict["outcome"])
-    return Result(
+    draft = manifest.draft(
+        home,
         run=lease.run,
-        version=draft["version"],
-        fingerprint=snapshot.fingerprint,
-        metrics=found.metrics,
-        history=learned.trained.as_json(),
-        diagnosis=draft["diagnosis"],
-        gate=verdict,
+        plan=scene.plan,
+        snapshot=snapshot,
+        trained=learned.trained,
+        threads=scene.threads,
+        device=scene.place.device,
     )
+    draft |= found.told()
+    draft["parity"], engine = _export(folder, draft, learned, found, snapshot, pictures)
+    diary.enter("gate")
+    candidate = trial.Candidate(
+        name=draft["version"],
+        loaded=artifact.unsealed(folder, draft),
+        engine=engine,
+        snapshot=snapshot,
+    )
+    judged = trial.judge(home, candidate, pictures)
+    log.info("gate: %s: %s", judged.judgement.verdict, judged.judgement.reason)
+    draft["gate"] = judged.judgement.as_json()
+    diary.enter("publish")
+    sealed = artifact.seal(folder, draft)
+    _report(home, folder, draft, learned, found, snapshot)
+    path = f"versions/{draft['version']}"
+    patience.through(home, lambda: artifact.publish(home, folder, path), diary.check)
+    verdict = settle(home, lease, draft, sealed, snapshot, found.opinion, judged, heard=diary.step)
+    return draft, verdict
 
 
 def _export(
