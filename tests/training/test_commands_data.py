@@ -1,7 +1,9 @@
 """The commands on the data set, from the line that is typed to its answer."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ import torchvision
 from PIL import ImageOps
 from typer.testing import CliRunner
 
+from tests.conftest import picture
 from tests.toploss import given, pictures
 from tests.toploss.test_duplicates import add
+from tests.training.commands import BAD_FILES, RECIPE, Toploss, answer, complaint, folder
 from toploss import decisions, snapshots
 from toploss.blobs import image_path
 from toploss.home import Home
@@ -105,3 +109,70 @@ def test_an_import_tells_of_near_duplicates(home: Home, run, tmp_path: Path) -> 
     assert "near-duplicates 0, quarantined 1" in told.output
     assert "is kept out of training, its near-duplicate" in told.output
     assert "1 quarantined" in run("dataset", "show").output
+
+
+@pytest.mark.parametrize(("name", "data", "words"), BAD_FILES, ids=[name for name, *_ in BAD_FILES])
+def test_a_bad_file_is_refused_and_the_rest_goes_on(
+    toploss: Toploss, tmp_path: Path, name: str, data: bytes, words: tuple[str, ...]
+) -> None:
+    both = folder(tmp_path / "both", cat={"good.png": picture(1), name: data})
+    alone = folder(tmp_path / "alone", cat={name: data})
+
+    mixed = toploss("import", both)
+    told = answer(toploss("import", both, "--json"))
+    line = complaint(toploss("import", alone), 1)
+    failed = toploss("import", alone, "--json")
+
+    assert mixed.exit_code == 0
+    assert mixed.stderr == ""
+    assert mixed.stdout.startswith("added 1, already known 0, label conflicts 0, refused 1, ")
+    (reason,) = [entry["reason"] for entry in told["refused"]]
+    assert told["refused"][0]["path"] == str(both / "cat" / name)
+    for word in (*words, name):
+        assert word in mixed.stdout.splitlines()[1]
+        assert word in line
+    assert reason in mixed.stdout
+    assert answer(failed, 1)["added"] == 0
+    complaint(failed, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "words"),
+    [
+        (
+            lambda root: root.mkdir(),
+            1,
+            ("no image in a class folder", "expected", "<class>/<file>"),
+        ),
+        (lambda root: None, 4, ("no folder", "name the one")),
+        (lambda root: root.write_bytes(b""), 1, ("is a file", "--csv")),
+    ],
+    ids=["empty", "missing", "file"],
+)
+def test_nothing_to_import(
+    toploss: Toploss, tmp_path: Path, make: Callable[[Path], Any], code: int, words: tuple[str, ...]
+) -> None:
+    make(tmp_path / "in")
+
+    line = complaint(toploss("import", tmp_path / "in"), code)
+
+    assert f"{str(tmp_path / 'in')!r}" in line
+    assert all(word in line for word in words)
+
+
+def test_a_class_with_one_image_is_taken_in_and_not_trained_on(
+    toploss: Toploss, tmp_path: Path
+) -> None:
+    many = {f"{seed}.png": picture(seed) for seed in range(30)}
+    root = folder(tmp_path / "in", cat=many, violet={"one.png": picture(99)})
+    assert answer(toploss("import", root, "--json"))["added"] == 31
+
+    trained = complaint(toploss("train", *RECIPE), 1)
+    asked = complaint(toploss("retrain"), 1)
+
+    for line in (trained, asked):
+        assert "class 'violet' has 1 image" in line
+        assert "needs 2" in line
+        assert "import more images" in line
+    listed = answer(toploss("runs", "list", "--json"))["runs"]
+    assert [run["state"] for run in listed] == ["failed"]

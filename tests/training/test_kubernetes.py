@@ -14,15 +14,13 @@ from tests.conftest import coloured
 from tests.training.apiserver import DROP, NAMESPACE, SCHEMA, ApiServer, Processes, serving
 from toploss import attempts, records, runs, samples
 from toploss.attempts import Lease
-from toploss.errors import BadSettings, Broken
+from toploss.errors import Broken
 from toploss.home import Home
-from toploss.settings import read_settings
 from toploss.splits import Split
 from training import jobs
 from training.cluster import Cluster
 from training.dispatcher import Dispatcher
 from training.kubernetes import KubernetesLauncher
-from training.launchers import chosen
 
 IMAGE = "registry.example/toploss:1"
 
@@ -374,55 +372,6 @@ def test_jobs_of_attempts_that_are_over_are_removed_and_strangers_left(
     dispatcher.step()
 
     assert set(server.jobs) == {jobs.name(stranger), f"toploss-{run}-1"}
-
-
-def test_an_operator_s_template_is_taken_as_it_stands(tmp_path: Path) -> None:
-    job = yaml.safe_load(jobs.TEMPLATE.read_text())
-    pod = job["spec"]["template"]["spec"]
-    pod["nodeSelector"] = {"pool": "gpu"}
-    pod["containers"][0]["image"] = "mine:1"
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    settings = read_settings(
-        kubernetes_job=tmp_path / "job.yaml", train_processes=4, device="cuda", run_limit_s=0
-    )
-
-    made = jobs.made(settings, Lease(run="a" * 26, fence=1))
-
-    assert made["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
-    (container,) = made["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "mine:1"
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
-    assert "activeDeadlineSeconds" not in made["spec"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "kind: Pod", "apiVersion: v1\nspec: [", "spec: {template: {spec: {containers: 3}}}"],
-)
-def test_a_template_that_is_no_job_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "job.yaml"
-    path.write_text(text)
-
-    with pytest.raises(BadSettings, match="is no batch/v1 Job with one container 'training'"):
-        jobs.template(read_settings(kubernetes_job=path))
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({}, "TOPLOSS_DATABASE_URL=sqlite"),
-        ({"database_url": "postgresql+psycopg://u:secret@h/d"}, "TOPLOSS_STORAGE_URL="),
-    ],
-)
-def test_pods_cannot_work_on_files_of_this_machine(
-    home: Home, settings: dict[str, str], words: str
-) -> None:
-    given = read_settings(home=home.settings.home, executor="kubernetes", **settings)
-
-    with pytest.raises(BadSettings, match=words) as refused:
-        chosen(Home(given, home.db, home.blobs))
-
-    assert "secret" not in str(refused.value)
 
 
 def test_the_page_s_role_allows_what_is_asked_for_and_no_more(
