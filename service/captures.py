@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 from starlette.datastructures import UploadFile
 
-from service import metrics, paging, times
+from service import metrics, paging, pictures, times
 from service.capture import shot_of
 from service.desk import Actor, Desk, OurDesk, OurHome
 from service.paging import Cursor, Limit
-from service.samples import OR_KNOWN, PICTURE, paths, picture
+from service.pictures import Side
+from service.samples import OR_KNOWN, paths
 from toploss import allowance, captures, classes, feedback, labelling, preprocess
 from toploss.captures import Shot, Which, Why
 from toploss.errors import NotKept, Overloaded, UnsupportedType
@@ -120,11 +121,11 @@ def show(home: OurHome, capture_id: CaptureId) -> dict[str, Any]:
     "/captures/{capture_id}/image",
     summary="Its bytes as they came",
     response_class=Response,
-    responses=PICTURE,
+    responses=pictures.TOLD,
 )
 def image(home: OurHome, request: Request, capture_id: CaptureId) -> Response:
     row = _find(home, capture_id)
-    return picture(
+    return pictures.answer(
         request,
         tag=row.sha256,
         media_type=preprocess.MEDIA_TYPES[row.format],
@@ -137,16 +138,16 @@ def image(home: OurHome, request: Request, capture_id: CaptureId) -> Response:
     "/captures/{capture_id}/thumbnail",
     summary="Its small picture, PNG or JPEG",
     response_class=Response,
-    responses=PICTURE,
+    responses=pictures.TOLD,
 )
 def thumbnail(
     home: OurHome,
     request: Request,
     capture_id: CaptureId,
-    size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side")] = 256,
+    size: Side = 256,
 ) -> Response:
     row = _find(home, capture_id)
-    return picture(
+    return pictures.answer(
         request,
         tag=f"{row.sha256}-{size}",
         media_type=None,

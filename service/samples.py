@@ -9,9 +9,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Row, select
 
-from service import paging, times
+from service import paging, pictures, times
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
+from service.pictures import Side
 from toploss import (
     classes,
     erasure,
@@ -31,10 +32,6 @@ log = logging.getLogger("toploss.samples")
 router = APIRouter(prefix="/v1", tags=["samples"])
 
 LONGEST_FILENAME = 255
-# An id is the hash of its bytes; but what is erased must not stay in a browser for a year.
-A_DAY = "private, max-age=86400"
-# An image is looked at, never run: not even when somebody opens it by its address.
-NEVER_RUN = "default-src 'none'; sandbox"
 
 SampleId = Annotated[str, Path(max_length=64, description="SHA-256 of the image's bytes, in hex")]
 Format = Annotated[Literal["json", "csv"], Query()]
@@ -43,9 +40,6 @@ Format = Annotated[Literal["json", "csv"], Query()]
 OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
 OR_KNOWN: dict[int | str, dict[str, Any]] = {
     200: {"description": "It was known.", "content": {"application/json": {}}}
-}
-PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media_type: {} for media_type in preprocess.MEDIA_TYPES.values()}}
 }
 
 
@@ -154,11 +148,11 @@ def erase(
     "/samples/{sample_id}/image",
     summary="The bytes as they came",
     response_class=Response,
-    responses=PICTURE,
+    responses=pictures.TOLD,
 )
 def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
     row = _picture_of(home, sample_id)
-    return picture(
+    return pictures.answer(
         request,
         tag=row.id,
         media_type=preprocess.MEDIA_TYPES[row.format],
@@ -170,16 +164,16 @@ def image(home: OurHome, request: Request, sample_id: SampleId) -> Response:
     "/samples/{sample_id}/thumbnail",
     summary="A small picture, PNG or JPEG",
     response_class=Response,
-    responses=PICTURE,
+    responses=pictures.TOLD,
 )
 def thumbnail(
     home: OurHome,
     request: Request,
     sample_id: SampleId,
-    size: Annotated[int, Query(ge=16, le=1024, description="pixels of the longer side")] = 256,
+    size: Side = 256,
 ) -> Response:
     row = _picture_of(home, sample_id)
-    return picture(
+    return pictures.answer(
         request,
         tag=f"{row.id}-{size}",
         media_type=None,
@@ -267,27 +261,6 @@ def _picture_of(home: OurHome, sample_id: str) -> Row[Any]:
     row = _find(home, sample_id)
     events.refuse_erased(row)
     return row
-
-
-def picture(
-    request: Request, *, tag: str, media_type: str | None, make: Any, cached: str = A_DAY
-) -> Response:
-    """A picture that never changes; a browser that has it is told so without its bytes.
-
-    Args:
-        cached: how long a browser may keep it.
-    """
-    headers = {
-        "ETag": f'"{tag}"',
-        "Cache-Control": cached,
-        "Content-Security-Policy": NEVER_RUN,
-        "Content-Disposition": "inline",
-    }
-    if headers["ETag"] in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    data = make()
-    drawn = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-    return Response(data, media_type=media_type or drawn, headers=headers)
 
 
 def _file_name(sent: str | None) -> str:

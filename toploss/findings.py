@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,14 @@ class _Pool:
     conflicts: list[Row[Any]]  # events
     pairs: list[tuple[Row[Any], Near]]  # near-duplicates, the later one first
 
+    @cached_property
+    def by_seq(self) -> dict[int, Row[Any]]:
+        return {row.seq: row for row in self.rows}
+
+    @cached_property
+    def by_id(self) -> dict[str, Row[Any]]:
+        return {row.id: row for row in self.rows}
+
     def label(self, class_id: int) -> str:
         return repr(self.known.names[class_id])
 
@@ -105,9 +114,8 @@ def set_leaks_aside(home: Home) -> list[Quarantined]:
     put: dict[str, Quarantined] = {}
     with home.db.read() as connection:  # minutes, where there are many: no writer waits for it
         pool = _load(connection)
-    rows = {row.seq: row for row in pool.rows}
     for row, one in pool.pairs:
-        if {quarantine.state(row), quarantine.state(rows[one.seq])} == {"active"}:
+        if {quarantine.state(row), quarantine.state(pool.by_seq[one.seq])} == {"active"}:
             for entry in quarantine.leaking(row.id, Split(row.split), [one]):
                 put.setdefault(entry.id, entry)
     with home.db.write() as connection:
@@ -127,10 +135,9 @@ def by_features(
     """
     with home.db.read() as connection:
         pool = _load(connection, with_pairs=False)
-    rows = {row.id: row for row in pool.rows}
     found = []
     for first, second, cosine in likeness.similar_features(features, threshold):
-        one, other = rows[sample_ids[first]], rows[sample_ids[second]]
+        one, other = (pool.by_id[sample_ids[at]] for at in (first, second))
         if one.group_id == other.group_id or one.split == other.split:
             continue
         found.append(
@@ -181,9 +188,8 @@ def _corrupt(home: Home, rows: list[Row[Any]]) -> Iterator[Finding]:
 
 def _conflicts(pool: _Pool) -> Iterator[Finding]:
     """The same bytes came under two labels, and no reviewer has decided."""
-    rows = {row.id: row for row in pool.rows}
     for event in pool.conflicts:
-        row = rows[event.sample_id]
+        row = pool.by_id[event.sample_id]
         given = pool.label(event.class_id)
         decided = row.decision is not None and row.decision != "skip"
         if decided or given == pool.label(row.class_id):
@@ -202,7 +208,7 @@ def _conflicts(pool: _Pool) -> Iterator[Finding]:
 def _near_duplicates(pool: _Pool) -> Iterator[Finding]:
     for row, one in pool.pairs:
         if row.class_id != one.class_id and row.state == one.state == "active":
-            earlier = next(other for other in pool.rows if other.seq == one.seq)
+            earlier = pool.by_seq[one.seq]
             yield Finding(
                 kind="label-conflict",
                 severity=Severity.WARNING,
@@ -225,9 +231,8 @@ def _near_duplicates(pool: _Pool) -> Iterator[Finding]:
 
 
 def _leaks(pool: _Pool) -> Iterator[Finding]:
-    rows = {row.seq: row for row in pool.rows}
     for row, one in pool.pairs:
-        earlier = rows[one.seq]
+        earlier = pool.by_seq[one.seq]
         states = {quarantine.state(row), quarantine.state(earlier)}
         if row.split == earlier.split or states != {"active"}:
             continue
