@@ -51,12 +51,14 @@ def test_links_and_pictures_exist(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_readme_s_tree_names_every_module_of_the_ground_floor_and_of_training() -> None:
-    tree = README[README.index("## The house") :]
-    for package in ("toploss", "training"):
-        for module in (ROOT / package).glob("*.py"):
-            told = module.name in tree or module.name.startswith(("__", "commands_", "docs"))
-            assert told, module
+def test_the_readme_s_tree_names_every_module_and_nothing_else() -> None:
+    tree = README[README.index("\ntoploss/  ") :]
+    for package in ("toploss", "training", "service"):
+        part = re.split(r"\n(?=\w)", tree[tree.index(f"\n{package}/  ") + 1 :])[0]
+        named = {name for name in re.findall(r"\w+\.py\b", part) if not name.startswith("_")}
+        there = {module.name for module in (ROOT / package).glob("*.py")}
+        untold = {name for name in there if name.startswith(("__", "commands_", "docs"))}
+        assert named == there - untold, package
 
 
 def test_the_readme_s_commands_exist() -> None:
