@@ -17,6 +17,7 @@ import training
 from tests.conftest import BRIEF, COLOURS, QUICK, coloured, write_folder
 from toploss import (
     artifact,
+    attempts,
     loading,
     losses,
     models,
@@ -346,7 +347,7 @@ def test_a_zombie_publishes_nothing(learned_home: Callable[..., Home]) -> None:
     def watch(stage: str, _done: float) -> None:
         if stage == "publish":
             active = records.listed(home)[0]
-            runs.give_up(home, Lease(run=active["id"], fence=active["attempt"]), error="silent")
+            attempts.give_up(home, Lease(run=active["id"], fence=active["attempt"]), error="silent")
 
     with pytest.raises(Fenced):
         training.fit(home=home, watch=watch, **BRIEF)
@@ -413,5 +414,5 @@ def test_the_same_work_is_not_done_again_unless_forced(
     runs.enqueue(home, reason="even so", actor="ann", force=True)  # joins it
     lease = runs.claim(home, owner=identity())
     assert lease is not None
-    forced = runs.take_up(home, lease, owner=identity())
+    forced = attempts.take_up(home, lease, owner=identity())
     training.run._not_again(home, lease, learned[1].fingerprint, forced)
