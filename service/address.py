@@ -15,6 +15,7 @@ from toploss.keys import Ring
 
 
 def is_loopback(host: str) -> bool:
+    """Of an address, or `localhost`. Other names are none: they may lead anywhere."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

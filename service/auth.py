@@ -61,10 +61,12 @@ def needed(method: str, path: str) -> Role:
 
 
 def is_page(path: str) -> bool:
+    """Whether a browser asks, that can be led to the login."""
     return path == "/login" or _below(path, PAGES)
 
 
 def is_open(path: str) -> bool:
+    """Whether it needs no key."""
     return path in OPEN or path.startswith(OPEN_BELOW)
 
 

@@ -25,6 +25,8 @@ ARCHIVES = 4  # of the largest size, that may be under way at a time
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
+    """All that a worker has, made once."""
+
     home: Home
     swap: Swap  # the model that answers
     batcher: Batcher  # predictions in flight
@@ -119,6 +121,7 @@ class Desk:
 
 
 def batcher_for(home: Home) -> Batcher:
+    """As the settings have it."""
     settings = home.settings
     return Batcher(
         home.limits,

@@ -55,6 +55,8 @@ def _as(form: str, handler: logging.Handler) -> logging.Handler:
 
 
 class Text(logging.Formatter):
+    """For people: a line, and which request it belongs to."""
+
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_time(record)} [{record.levelname}] {record.name} "
         name = _request.get()
@@ -62,6 +64,8 @@ class Text(logging.Formatter):
 
 
 class Json(logging.Formatter):
+    """For machines: `name=value` pairs of our own lines are members of their own."""
+
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
         line: dict[str, Any] = dict(FIELD.findall(message)) if _is_ours(record) else {}

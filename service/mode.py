@@ -15,6 +15,8 @@ from toploss.settings import read_settings
 
 
 class Mode(Protocol):
+    """What a service is made of."""
+
     def api(self) -> FastAPI:
         """The routes, without a desk."""
 

@@ -214,6 +214,7 @@ def signed_page(
 def page(
     home: Home, request: Request, template: str, *, status: int = 200, **values: Any
 ) -> Response:
+    """A template, filled in, under the strict policy for scripts."""
     return templates.TemplateResponse(
         request,
         template,

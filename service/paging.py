@@ -24,6 +24,7 @@ class Hash(str):
 
 
 def encode(*place: Any) -> str:
+    """A cursor that `decode` takes apart again."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 

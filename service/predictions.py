@@ -130,6 +130,7 @@ async def predict_batch(request: Request, desk: OurDesk, top: Top = TOP) -> JSON
 
 
 def serving_of(desk: OurDesk) -> Serving:
+    """What answers now, taken once for a request. Raises NoModel."""
     try:
         return desk.swap.now()
     except NoModel as exc:

@@ -63,6 +63,7 @@ DECLARED: dict[int | str, dict[str, Any]] = {
 
 
 def status_of(error: ToplossError) -> int:
+    """That of the nearest class in the table."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
@@ -86,6 +87,7 @@ def body_of_any(error: ToplossError | RequestValidationError) -> dict[str, Any]:
 
 
 def response_to(error: ToplossError) -> JSONResponse:
+    """A domain error as a problem, with `Retry-After` where one may come again."""
     body, headers = body_of(error), _retry(status_of(error))
     if isinstance(error, errors.CapReached):
         headers = {"Retry-After": str(error.retry_after_s)}

@@ -55,6 +55,7 @@ def figures(home: Home) -> dict[str, Any]:
 
 
 def agreement(pairs: Pairs) -> Agreement:
+    """What a table of pairs comes to."""
     return Agreement(
         pairs=pairs.total(), agree=_agreeing(pairs), kappa=kappa(pairs), interval=interval(pairs)
     )

@@ -11,6 +11,7 @@ from toploss.stores import Stored as Stored
 
 
 def sha256(data: bytes) -> str:
+    """In hex: the id of these bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -161,4 +162,5 @@ class Blobs:
 
 
 def image_path(digest: str) -> str:
+    """Where an image lies in the storage, by its id."""
     return f"images/{digest[:2]}/{digest[2:4]}/{digest}"

@@ -99,6 +99,7 @@ def curve(x: Axis, y: Axis, line: Line, *, marked: bool) -> str:
 
 
 def path(x: Axis, y: Axis, points: Sequence[Point], kind: str) -> str:
+    """A line through points; nothing where there are none. `kind`: its class in the style sheet."""
     if not points:
         return ""
     steps = " ".join(f"{across(x, a):.1f} {_down(y, b):.1f}" for a, b in points)
@@ -106,6 +107,7 @@ def path(x: Axis, y: Axis, points: Sequence[Point], kind: str) -> str:
 
 
 def dot(x: Axis, y: Axis, point: Point, radius: float, kind: str, told: str = "") -> str:
+    """A dot; `told` is shown where a pointer rests on it."""
     title = f"<title>{escape(told)}</title>" if told else ""
     return (
         f'<circle class="dot {kind}" cx="{across(x, point[0]):.1f}" '
@@ -122,6 +124,7 @@ def upright(x: Axis, value: float, kind: str, name: str = "") -> str:
 
 
 def across(x: Axis, value: float) -> float:
+    """Where a value lies, in the drawing's units from its left edge."""
     return LEFT + x.place(value) * (WIDTH - LEFT - RIGHT)
 
 

@@ -33,6 +33,7 @@ class Classes:
 
 
 def load(connection: Connection) -> Classes:
+    """The classes as this transaction sees them."""
     rows = connection.execute(select(classes.c.id, classes.c.name, classes.c.merged_into)).all()
     own = {row.id: row.name for row in rows}
     return Classes(
@@ -132,6 +133,7 @@ def find(connection: Connection, name: str) -> int:
 def record(
     connection: Connection, class_id: int, kind: str, before: str | None, after: str, actor: str
 ) -> None:
+    """Write an event: add, rename or merge."""
     connection.execute(
         class_events.insert().values(
             class_id=class_id, kind=kind, before=before, after=after, actor=actor, at=time.time()

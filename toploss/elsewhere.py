@@ -69,6 +69,8 @@ class Said:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unread:
+    """A row that says nothing that we understand."""
+
     row: int
     reason: str
 

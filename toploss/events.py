@@ -169,6 +169,7 @@ def record_event(
     undoes: str | None = None,
     evidence: dict[str, Any] | None = None,
 ) -> None:
+    """Write an event alone; the projection is the caller's. See `append`."""
     connection.execute(
         sample_events.insert().values(
             id=event_id or new_id(),
@@ -193,6 +194,7 @@ def refuse_erased(row: Row[Any]) -> None:
 
 
 def erased(sample_id: str) -> Erased:
+    """The error for whoever asks for one that is gone."""
     return Erased(
         f"sample {sample_id} was erased for good; `toploss samples show {sample_id}` says why"
     )

@@ -154,6 +154,7 @@ def _stands(
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items at most, in order."""
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -46,6 +46,7 @@ class Fit:
 
 
 def of(connection: Connection) -> Fit:
+    """How a database stands to this code; an empty one has no schema."""
     there = inspect(connection)
     if not there.has_table("alembic_version"):
         return Fit(found=None, oldest=None)

@@ -41,6 +41,7 @@ def answered(connection: Connection, key: str | None, request: str) -> dict[str,
 
 
 def keep(connection: Connection, key: str | None, request: str, answer: dict[str, Any]) -> None:
+    """The answer stands for this key from now on. Without a key nothing is written."""
     if key is not None:
         connection.execute(
             idempotency.insert().values(

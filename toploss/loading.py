@@ -33,6 +33,7 @@ _fastest: dict[tuple[str, int, int, str], str] = {}
 
 
 def directly(work: Callable[[], T]) -> T:
+    """In the thread that asks."""
     return work()
 
 

@@ -80,6 +80,7 @@ def standing(connection: Connection) -> Alias | None:
 
 
 def production(home: Home) -> Alias | None:
+    """Where the alias stands; None: nothing was ever promoted."""
     with home.db.read() as connection:
         return standing(connection)
 

@@ -18,6 +18,8 @@ _ADD = text(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes:
+    """What came of images, counted."""
+
     answers: int = 0
     failed: int = 0  # the model could not compute them
     novel: int = 0  # of the answers

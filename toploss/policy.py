@@ -140,6 +140,7 @@ def standing(connection: Connection) -> Pause | None:
 
 
 def paused(home: Home) -> Pause | None:
+    """As `standing`."""
     with home.db.read() as connection:
         return standing(connection)
 
@@ -152,16 +153,19 @@ def held_back(connection: Connection, run: str) -> Pause | None:
 
 
 def pause(home: Home, *, reason: str, actor: str) -> None:
+    """From now on nothing starts by itself. Who asks for a run gets it."""
     with home.db.write() as connection:
         set_paused(connection, True, reason=reason, actor=actor)
 
 
 def resume(home: Home, *, actor: str, reason: str = "resumed") -> None:
+    """The policy goes on; what was held back may begin."""
     with home.db.write() as connection:
         set_paused(connection, False, reason=reason, actor=actor)
 
 
 def set_paused(connection: Connection, paused: bool, *, reason: str, actor: str) -> None:
+    """As `pause` and `resume`, within the caller's transaction."""
     connection.execute(
         policy_events.insert().values(paused=paused, reason=reason, actor=actor, at=time.time())
     )

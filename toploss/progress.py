@@ -48,6 +48,7 @@ class Progress:
 
 
 def now(home: Home) -> Progress:
+    """As the list of the version that serves has it."""
     with home.db.read() as connection:
         version, scoring = losses.scoring_now(connection)
         verdicts = _verdicts(connection)

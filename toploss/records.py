@@ -39,6 +39,7 @@ def listed(
 
 
 def told(connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    """A run as answers have it; times are seconds since 1970."""
     return {
         "id": row.id,
         "state": row.state,

@@ -43,6 +43,7 @@ def shift(connection: Connection, counts: Counter[Cell]) -> None:
 
 
 def total(connection: Connection, where: ColumnElement[bool]) -> int:
+    """How many scored samples there are of the kinds that a condition on `tallies` takes."""
     query = select(func.coalesce(func.sum(tallies.c.samples), 0)).where(where)
     return int(connection.execute(query).scalar_one())
 

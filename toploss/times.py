@@ -9,6 +9,7 @@ DAY_S = 86_400
 
 
 def iso(seconds: float) -> str:
+    """Of seconds since 1970: UTC, to the millisecond, with a Z."""
     stamp = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return stamp.replace("+00:00", "Z")
 

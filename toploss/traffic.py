@@ -41,6 +41,7 @@ class Seen:
 
 
 def hour(now: float) -> int:
+    """Which one since 1970, UTC, of a time in seconds."""
     return int(now // HOUR_S)
 
 

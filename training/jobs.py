@@ -46,6 +46,7 @@ def name(lease: Lease) -> str:
 
 
 def labels(lease: Lease) -> dict[str, str]:
+    """By which an attempt's Job and pods are found."""
     return {RUN: lease.run, ATTEMPT: str(lease.fence)}
 
 

@@ -104,5 +104,6 @@ def join(device: str) -> Ranks:
 
 
 def leave() -> None:
+    """Where processes train together, they part here."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -47,6 +47,7 @@ Judged = tuple[Verdict, str, Numbers]  # the words hold the evidence
 
 
 def diverged(evidence: Evidence) -> Judged:
+    """Whether the loss is no number any more, or ended far above its start, and above guessing."""
     losses = evidence.trained.losses
     if evidence.non_finite:
         words = f"The loss was no number any more at step {len(losses)}; the training ended there."
@@ -110,6 +111,8 @@ def _raised(evidence: Evidence) -> tuple[float, float] | None:
 
 
 def rate_too_low(evidence: Evidence) -> Judged:
+    """By steps that change next to nothing, a sweep that suggests ten times more, and little that
+    was learned: two must agree."""
     signs, numbers = [], _of_rate(evidence)
     if numbers.get("largest_step", math.inf) < SMALL_STEP:
         signs.append(f"no step changed the head's weights by more than {SMALL_STEP:.2%}")
@@ -152,6 +155,7 @@ def _weighed(
 
 
 def underfit(evidence: Evidence) -> Judged:
+    """Whether not even plain training images were learned, for no other reason that was found."""
     if evidence.non_finite or not evidence.trained.history:
         return _unknown("The training did not come to an end.")
     last, guessing = evidence.trained.history[-1], _by_frequency(evidence)
@@ -177,6 +181,7 @@ def _little_learned(evidence: Evidence) -> bool:
 
 
 def overfit(evidence: Evidence) -> Judged:
+    """Whether valid loss rose at the end of a stage while that on plain training images fell."""
     history = evidence.trained.history
     if evidence.non_finite or len(history) < 2:
         return _unknown("There are no two epochs to compare.")
@@ -215,6 +220,7 @@ def _rise(best: Epoch, end: Epoch) -> float:
 
 
 def dead_filters(evidence: Evidence) -> Judged:
+    """Whether a tenth of the body's channels are dead, beyond those of pretrained weights."""
     if evidence.dead is None:
         return _unknown("Dead channels were not counted.")
     words = f"{evidence.dead:.1%} of the body's channels are above zero on no image"
@@ -235,6 +241,7 @@ def dead_filters(evidence: Evidence) -> Judged:
 
 
 def imbalance(evidence: Evidence) -> Judged:
+    """Whether the rarest class has far fewer images than the commonest."""
     counts = np.array(evidence.counts)
     commonest, rarest = int(counts.argmax()), int(counts.argmin())
     ratio = float(counts.max() / max(counts.min(), 1))
@@ -271,6 +278,7 @@ def _recall(scored: Scored, classes: Sequence[int] | Any) -> tuple[float, float]
 
 
 def label_noise(evidence: Evidence) -> Judged:
+    """Whether a few per cent of the labels are wrong beyond doubt, by held-out answers."""
     scored = evidence.held_out or evidence.valid
     size = 0 if scored is None else len(scored.truth)
     if scored is None or size < FEWEST_SCORED:
@@ -299,6 +307,8 @@ def label_noise(evidence: Evidence) -> Judged:
 
 
 def more_data(evidence: Evidence) -> Judged:
+    """Whether twice the data promise enough, by the power law through learning curves of quick
+    heads."""
     curve = evidence.curve
     if curve is None:
         return _unknown("There is no learning curve of quick heads on the body's features.")
@@ -315,6 +325,7 @@ def more_data(evidence: Evidence) -> Judged:
 
 
 def small_holdout(evidence: Evidence) -> Judged:
+    """Whether the holdout leaves accuracy in doubt by more than 5 points."""
     if evidence.test is None:
         return _unknown("The holdout was not looked at.")
     size, right = len(evidence.test.truth), int(evidence.test.hits.sum())
