@@ -183,22 +183,10 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
     """
     with home.db.write() as connection:
         one_at_a_time(connection)
-        event = connection.execute(
-            select(sample_events).where(
-                (sample_events.c.id == decision_id) & sample_events.c.kind.in_(ACTIONS)
-            )
-        ).first()
-        if event is None:
-            raise NotFound(f"there is no decision {decision_id!r}; GET /v1/decisions lists them")
-        row = connection.execute(select(samples).where(samples.c.id == event.sample_id)).one()
-        again = connection.execute(
-            select(sample_events).where(
-                (sample_events.c.sample_id == event.sample_id)
-                & (sample_events.c.undoes == decision_id)
-            )
-        ).first()
-        if again is not None:
+        event = _find(connection, decision_id)
+        if (again := _undo_of(connection, event)) is not None:
             return Decided(id=again.id, sample=again.sample_id, revision=again.revision)
+        row = connection.execute(select(samples).where(samples.c.id == event.sample_id)).one()
         events.refuse_erased(row)
         known = classes.load(connection)
         if row.decision_id != decision_id:
@@ -227,3 +215,18 @@ def undo(home: Home, decision_id: str, *, actor: str) -> Decided:
         )
         holdout.undo(connection, row.seq, decision_id)
         return Decided(id=event_id, sample=event.sample_id, revision=row.revision + 1)
+
+
+def _find(connection: Connection, decision_id: str) -> Row[Any]:
+    """A decision's event. Raises NotFound."""
+    this = (sample_events.c.id == decision_id) & sample_events.c.kind.in_(ACTIONS)
+    event = connection.execute(select(sample_events).where(this)).first()
+    if event is None:
+        raise NotFound(f"there is no decision {decision_id!r}; GET /v1/decisions lists them")
+    return event
+
+
+def _undo_of(connection: Connection, event: Row[Any]) -> Row[Any] | None:
+    of_sample = sample_events.c.sample_id == event.sample_id  # which has an index
+    undoing = of_sample & (sample_events.c.undoes == event.id)
+    return connection.execute(select(sample_events).where(undoing)).first()

@@ -2,7 +2,7 @@
 // decision is shown at once, and the outbox sees to it that it gets there.
 
 import { ask } from "./ask.js";
-import { $, agrees, element, option, percent, say, thumbnail } from "./dom.js";
+import { $, agrees, option, say } from "./dom.js";
 import { Conflicts } from "./conflicts.js";
 import { Evidence } from "./evidence.js";
 import { Feed, failed, sample } from "./feed.js";
@@ -11,6 +11,7 @@ import { Keys } from "./keys.js";
 import { Outbox, samplesOf } from "./outbox.js";
 import { Picker } from "./picker.js";
 import { Progress } from "./progress.js";
+import { emptiness, showItem, strip } from "./stage.js";
 import * as queues from "./queues.js";
 
 const WHO = document.querySelector('meta[name="reviewer"]').content;
@@ -247,70 +248,19 @@ function show() {
   $("counts").textContent = feed.total === null ? "many" : `${feed.total} ${feed.filters?.state ? "found" : "left"}`;
   if (item !== shown) since = performance.now();
   shown = item;
-  if (item && !grid) showItem(item);
+  if (item && !grid) showItem(item, feed.picture(item), queue);
   evidence.show(item && !grid && queue !== "captures" ? item : null);
-  if (!$("empty").hidden) [$("empty-title").textContent, $("empty-text").textContent] = emptiness();
+  if (!$("empty").hidden) [$("empty-title").textContent, $("empty-text").textContent] = emptiness(queue, feed, filters());
   showStrip();
   enable();
   remember();
 }
 
-function showItem(item) {
-  const picture = feed.picture(item);
-  picture.alt = item.blind ? "The sample" : `Sample given as ${item.label}, predicted as ${item.predicted}`;
-  const heat = $("heat").getAttribute("aria-pressed") === "true" && !item.blind && queue !== "captures";
-  $("stage").replaceChildren(picture, ...(heat ? [heatOf(item)] : []));
-  $("facts").hidden = item.blind;
-  $("rank").textContent = item.rank ? `Number ${item.rank}` : "";
-  $("split").textContent = item.split && !item.blind ? `${item.split} split` : "";
-  $("name").textContent = item.note ?? item.name ?? item.id.slice(0, 8);
-  $("keep").hidden = $("suggest").hidden = item.blind;
-  if (item.blind) return;
-  $("given-word").textContent = queue !== "captures" ? "Given" : item.claimed ? "Claimed" : "Perhaps";
-  $("label").textContent = item.label;
-  $("predicted").textContent = item.predicted;
-  $("confidence").textContent = item.confidence === null ? "" : percent(item.confidence);
-  $("loss").textContent = item.loss == null ? "–" : `${item.loss.toFixed(2)} nats`;
-  $("keep-text").textContent = queue === "captures" ? `It is ${item.label}` : "Keep";
-  $("suggest-text").textContent = agrees(item) ? "Model agrees" : `Use ${item.predicted}`;
-}
-
-function heatOf(item) {
-  const over = element("img", { className: "heat", alt: `Where ${item.predicted} was seen` });
-  over.addEventListener("error", () => say("No heat map: the serving model does not know the class.", true));
-  over.src = `/v1/samples/${item.id}/heatmap?label=${encodeURIComponent(item.predicted)}`;
-  return over;
-}
-
-const COMMANDS = { captures: "Captures", holdout: "The holdout’s slice", second: "Second opinions", again: "The second look", disagreements: "Disagreements" };
-
-function emptiness() {
-  if (queue !== "top") return ["Nothing waits here", `${COMMANDS[queue]}: nothing is left to judge.`];
-  if (feed.note) return ["No list of this model", feed.note];
-  if (feed.model === null)
-    return ["No model yet", "Train one with “toploss train”. What it is most wrong about will be listed here."];
-  const chosen = Object.keys(filters()).filter((name) => name !== "order");
-  if (chosen.length) return ["Nothing here", "No such sample. Choose others above."];
-  if ($("reviewed").textContent === "0") return ["Nothing to review", "The model has no held-out sample yet. Import more images and train again."];
-  return ["Nothing left to review", "Everything in the list is decided, or somebody else looks at it. The next model brings a new list."];
-}
-
 function showStrip() {
   const first = Math.max(0, feed.at - 2);
   const near = grid ? [] : feed.items.slice(first, first + STRIP);
-  $("strip").replaceChildren(...near.map((item, place) => strip(item, first + place)));
-}
-
-function strip(item, index) {
-  const words = item.blind ? "" : agrees(item) ? item.label : `${item.label} → ${item.predicted}`;
-  const button = element("button", { type: "button" }, thumbnail(item), words);
-  button.setAttribute("aria-label", item.blind ? `Number ${index + 1}` : `Number ${index + 1}: given ${item.label}, predicted ${item.predicted}`);
-  if (index === feed.at) button.setAttribute("aria-current", "true");
-  button.addEventListener("click", () => {
-    feed.go(index - feed.at);
-    $("actions").focus({ preventScroll: true }); // so that Enter keeps it, and does not pick it again
-  });
-  return element("li", {}, button);
+  const small = (item, index) => strip(item, index, index === feed.at, () => feed.go(index - feed.at));
+  $("strip").replaceChildren(...near.map((item, place) => small(item, first + place)));
 }
 
 function enable() {
