@@ -10,8 +10,7 @@ import yaml
 from toploss.attempts import Lease
 from toploss.errors import BadSettings
 from toploss.settings import Settings
-from training.launchers import module
-from training.together import CLUSTER
+from training.together import CLUSTER, module
 
 TEMPLATE = Path(__file__).with_name("job.yaml")
 GPU = "nvidia.com/gpu"

@@ -13,6 +13,7 @@ from toploss.errors import BadSettings
 from toploss.home import Home
 from toploss.settings import Settings
 from training.logbook import Logbook
+from training.together import module
 
 log = logging.getLogger("toploss.launcher")
 
@@ -48,14 +49,6 @@ def _refuse_local(settings: Settings) -> None:
             f"{settings.storage!r} is a folder of this machine; give s3://bucket/prefix, or set "
             "TOPLOSS_EXECUTOR=local"
         )
-
-
-def module(settings: Settings, lease: Lease) -> list[str]:
-    """What Python runs for an attempt: a module and its arguments."""
-    together = ["training.together", str(settings.train_processes)]
-    alone = ["training.run"]
-    which = together if settings.train_processes > 1 else alone
-    return [*which, lease.run, "--fence", str(lease.fence)]
 
 
 class Launcher(Protocol):

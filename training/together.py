@@ -8,9 +8,18 @@ fault that another attempt heals.
 import os
 import sys
 
+from toploss.attempts import Lease
 from toploss.processes import follow_parent
+from toploss.settings import Settings
 
 CLUSTER = "cluster"
+
+
+def module(settings: Settings, lease: Lease) -> list[str]:
+    """What Python runs for an attempt: a module and its arguments."""
+    together = ["training.together", str(settings.train_processes)]
+    which = together if settings.train_processes > 1 else ["training.run"]
+    return [*which, lease.run, "--fence", str(lease.fence)]
 
 
 def main(arguments: list[str]) -> int:
