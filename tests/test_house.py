@@ -1,6 +1,7 @@
 """The few rules that keep the house standing: who imports whom, and the tables as migrated."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,30 @@ def test_imports_go_one_way(package: str, never: set[str]) -> None:
     }
 
     assert not found
+
+
+def needed(tree: ast.Module, names: set[str]) -> Iterator[str]:
+    """Names of our own modules that a module imports, at its head or late."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from inner & names or {node.module} & names
+
+
+def test_no_two_modules_need_each_other() -> None:
+    """An order in which they can be read, each after what it stands on."""
+    trees = {
+        ".".join(path.with_suffix("").parts): tree
+        for package in (*PACKAGES, "bench")
+        for path, tree in modules(package)
+        if path.stem != "__init__"
+    }
+
+    order = graphlib.TopologicalSorter(
+        {name: set(needed(tree, set(trees))) - {name} for name, tree in trees.items()}
+    )
+
+    order.prepare()  # raises CycleError, which names them
 
 
 def test_only_the_settings_read_the_environment() -> None:
