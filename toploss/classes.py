@@ -1,6 +1,7 @@
 """The classes: stable ids behind names that people may change."""
 
 import time
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,13 @@ class Classes:
 
     def id_of(self, label: str) -> int:
         """Raises UnknownLabel."""
-        if label not in self.ids:
+        found = next((self.ids[name] for name in _spellings(label) if name in self.ids), None)
+        if found is None:
             raise UnknownLabel(
                 f"label {label!r} is not one of the {len(self.open)} classes; "
                 f"add it with `toploss classes add {label}` or correct the label"
             )
-        return self.ids[label]
+        return found
 
 
 def load(connection: Connection) -> Classes:
@@ -51,7 +53,9 @@ def ensure(connection: Connection, name: str, actor: str) -> int:
     """
     name = checked(name)
     found = connection.execute(
-        select(classes.c.id, classes.c.merged_into).where(classes.c.name == name)
+        select(classes.c.id, classes.c.merged_into)
+        .where(classes.c.name.in_(_spellings(name)))
+        .order_by(classes.c.name != name)
     ).first()
     if found:
         return int(found.merged_into or found.id)
@@ -65,9 +69,9 @@ def ensure(connection: Connection, name: str, actor: str) -> int:
 def add(home: Home, name: str, *, actor: str) -> bool:
     """Add a class; False when there is one of that name already."""
     with home.db.write() as connection:
-        known = checked(name) in load(connection).ids
+        before = len(load(connection).ids)
         ensure(connection, name, actor)
-        return not known
+        return len(load(connection).ids) > before
 
 
 def rename(home: Home, old: str, new: str, *, actor: str) -> None:
@@ -110,8 +114,8 @@ def listed(home: Home) -> list[dict[str, Any]]:
 
 
 def checked(name: str) -> str:
-    """The name without surrounding blanks. Raises BadInput when it cannot be a class."""
-    name = name.strip()
+    """The name without surrounding blanks, composed. Raises BadInput when it cannot be a class."""
+    name = composed(name.strip())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise BadInput(
             f"{name[:40]!r} cannot name a class; "
@@ -120,10 +124,23 @@ def checked(name: str) -> str:
     return name
 
 
+def composed(name: str) -> str:
+    """The name in Unicode's form NFC. A Mac's folders and zips spell `é` as an `e` and an accent:
+    to whoever reads them the two are one class."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """The name, and as it may stand here: composed, or not, from before names were."""
+    return name, composed(name), unicodedata.normalize("NFD", name)
+
+
 def find(connection: Connection, name: str) -> int:
     """The id of a class that is not merged away. Raises NotFound."""
     found = connection.execute(
-        select(classes.c.id).where((classes.c.name == name) & classes.c.merged_into.is_(None))
+        select(classes.c.id)
+        .where(classes.c.name.in_(_spellings(name)) & classes.c.merged_into.is_(None))
+        .order_by(classes.c.name != name)
     ).scalar()
     if found is None:
         raise NotFound(f"there is no class {name!r}; `toploss classes list` shows them")

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, decisions, merging, samples, snapshots
+from toploss import classes, decisions, merging, samples, schema, snapshots
 from toploss.errors import BadInput, NotFound, Refused, UnknownLabel
 from toploss.schema import class_events
 
@@ -48,6 +48,28 @@ def test_what_can_be_a_name(home, name):
     given.sample(home, 1, name)
 
     assert labels(home) == [name]
+
+
+def test_an_accent_spelt_apart_is_the_same_name(home):
+    together, apart = "caf\u00e9", "cafe\u0301"  # as Linux and a Mac's folders have it
+    given.sample(home, 1, apart)
+
+    assert not classes.add(home, together, actor="ann")
+    assert labels(home) == [together]
+    assert loaded(home).id_of(apart) == loaded(home).id_of(together)
+    classes.rename(home, apart, "bar", actor="ann")
+    assert labels(home) == ["bar"]
+
+
+def test_a_name_from_before_names_were_composed_is_found_by_both_spellings(home):
+    together, apart = "caf\u00e9", "cafe\u0301"
+    with home.db.write() as connection:
+        connection.execute(schema.classes.insert().values(name=apart, added_at=0.0))
+
+    given.sample(home, 1, apart)
+    given.sample(home, 2, together)
+
+    assert labels(home) == [apart, apart]
 
 
 def test_an_unknown_label_tells_what_to_do(home):
