@@ -1,6 +1,7 @@
 """Images in: from a folder, a CSV, a DataFrame. One bad file never stops the rest."""
 
 import csv
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ def from_folder(
             f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
             f"with one of {', '.join(SUFFIXES)}"
         )
-    notes = [*_loose(root), *_beside(root), *_nested(files)]
+    notes = [*_loose(root), *_beside(root), *_lacking(root), *_nested(files)]
     summary = Summary(refused=refused, notes=notes)
     home = _home(home)
     _take_in(home, files, summary, on_conflict, actor, progress)
@@ -79,7 +80,8 @@ def from_csv(
     actor: str = "import",
     progress: Progress | None = None,
 ) -> Summary:
-    """Import the images that a CSV names, every value read as text.
+    """Import the images that a CSV names, every value read as text; between cells stand commas,
+    semicolons or tabs, as the header has them.
 
     Args:
         root: what relative paths start from; the CSV's own folder if not given.
@@ -92,7 +94,9 @@ def from_csv(
         raise NotFound(f"there is no CSV file {str(table)!r}; name one")
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
+            header = lines.readline()
+            delimiter = next((each for each in ",;\t" if image_column in _cells(header, each)), ",")
+            rows = list(csv.DictReader(itertools.chain([header], lines), delimiter=delimiter))
     except (UnicodeDecodeError, csv.Error) as exc:
         raise BadInput(f"{str(table)!r} is no CSV in UTF-8 ({exc}); save it as one") from exc
     base = Path(root).expanduser() if root else table.parent
@@ -100,6 +104,10 @@ def from_csv(
     summary = Summary()
     files = list(_from_rows(rows, base, columns, str(table), summary.refused))
     return _take_in(_home(home), files, summary, on_conflict, actor, progress)
+
+
+def _cells(header: str, delimiter: str) -> list[str]:
+    return next(csv.reader([header], delimiter=delimiter), [])
 
 
 def from_df(
@@ -180,6 +188,18 @@ def _beside(root: Path) -> list[str]:
     ]
 
 
+def _lacking(root: Path) -> list[str]:
+    """Splits that did not come with the others: what is given is not drawn by hash."""
+    there = set(_split_folders(root).values())
+    lacking = [split for split in Split if split not in there]
+    if not there or not lacking:
+        return []
+    return [
+        f"no folder has the images of {' and '.join(lacking)}: given splits are kept as they are, "
+        "and a training needs images in train, valid and test"
+    ]
+
+
 def _nested(files: list[File]) -> list[str]:
     """Class folders whose sub-folders may have been meant as the classes."""
     inner: dict[str, set[str]] = {}
@@ -215,7 +235,7 @@ def _from_rows(
     for column in filter(None, columns):
         if column not in rows[0]:
             raise BadInput(
-                f"{source} has no column {column!r}, it has {', '.join(map(str, rows[0]))}; "
+                f"{source} has no column {column!r}, it has {', '.join(filter(None, rows[0]))}; "
                 "name it with --image-column, --label-column or --split-column"
             )
     for number, row in enumerate(rows, start=2):

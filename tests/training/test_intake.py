@@ -164,9 +164,29 @@ def test_a_csv_names_images_labels_and_splits(home: Home, tmp_path: Path) -> Non
     assert "no file" in reasons
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_a_csv_may_have_semicolons_or_tabs(home: Home, tmp_path: Path, between: str) -> None:
+    (tmp_path / "a, b;c.png").write_bytes(picture(1))
+    table = tmp_path / "labels.csv"
+    rows = (("image", "label"), ('"a, b;c.png"', "007"))
+    table.write_text("".join(between.join(row) + "\n" for row in rows), encoding="utf-8-sig")
+
+    assert from_csv(table, home=home).as_json()["added"] == 1
+    assert list(snapshots.overview(home)["classes"]) == ["007"]
+
+
+def test_splits_that_did_not_come_are_told(home: Home, tmp_path: Path) -> None:
+    for split, seed in (("train", 1), ("val", 2)):
+        folder_of(tmp_path / "in" / split, cat=picture(seed), dog=picture(seed + 5))
+
+    (note,) = from_folder(tmp_path / "in", home=home).notes
+
+    assert note.startswith("no folder has the images of test: given splits are kept")
+
+
 def test_a_wrong_column_is_named_with_those_there_are(home: Home, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
-    table.write_text("file,class\n0.png,7\n")
+    table.write_text("file,class\n0.png,7,more\n")
 
     with pytest.raises(BadInput, match=r"no column 'image'.*file, class.*--image-column"):
         from_csv(table, home=home)
