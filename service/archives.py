@@ -43,6 +43,10 @@ async def add_archive(request: Request, desk: OurDesk, actor: Actor) -> dict[str
                 return await _taken(desk, files[0].file, actor, new_classes)
         async for part in request.stream():
             spooled.write(part)
+        if not spooled.tell():
+            raise BadInput(
+                "no archive was sent: the body is empty; send a form with one file, or the bytes"
+            )
         spooled.seek(0)
         return await _taken(desk, cast(BinaryIO, spooled), actor, new_classes)
 

@@ -30,6 +30,7 @@ DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, ValueError, zlib.error),
     *(NotImplementedError, RuntimeError, UnicodeError, IndexError, KeyError),
 )
+ENCRYPTED = 0x1  # of a zip entry's flags
 READS_BEHIND = 64  # the end of a tar, of which a sound one has one or two
 WHOLE = "make the archive anew"
 
@@ -115,6 +116,8 @@ def _of_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, largest: int) -> b
         raise TooLarge(_image_too_large(largest))
     if entry.compress_type not in METHODS:
         raise BadInput("it is packed by a method that is not read; make the zip with deflate")
+    if entry.flag_bits & ENCRYPTED:
+        raise BadInput("it is encrypted; make the zip without a password")
     try:
         with archive.open(entry) as image:
             return image.read(entry.file_size + 1)

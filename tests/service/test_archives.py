@@ -38,6 +38,7 @@ def test_what_is_no_archive_is_told_and_nothing_taken(empty: House) -> None:
     is_problem(post("/v1/samples/archive", content=b"text"), 415)
     is_problem(post("/v1/samples/archive", content=zipped({"a/1.png": b"x"})[:-9]), 400)
     is_problem(post("/v1/samples/archive", data={"archive": "text"}, files={}), 415)
+    assert "no archive" in is_problem(post("/v1/samples/archive"), 400)
     is_problem(post("/v1/samples/archive", files={"a": b""}), 415)
     assert empty.client.get("/v1/samples").json()["items"] == []
 

@@ -225,7 +225,7 @@ def test_a_locked_entry_is_refused_alone():
 
     rows, _ = found(bytes(data))
 
-    assert "cannot be unpacked" in rows[0][3]
+    assert "is encrypted" in rows[0][3]
     assert rows[1][3] == b"two"
 
 
