@@ -14,7 +14,7 @@ from service.samples import paths
 from toploss import claims, classes, decisions, events, losses
 from toploss.claims import HELD_S
 from toploss.decisions import Decision
-from toploss.errors import ToplossError
+from toploss.errors import BadInput, ToplossError
 from toploss.home import Home
 from toploss.losses import Filter, Item, Place
 from toploss.orders import Order
@@ -24,6 +24,10 @@ log = logging.getLogger("toploss.review")
 router = APIRouter(prefix="/v1", tags=["review"])
 
 Split = Literal["train", "valid", "test"]
+JUDGED_BLIND = (
+    "samples of test are never listed by what a model says of them, or the gate would favour that "
+    "model; GET /v1/blind?queue=holdout has those to judge"
+)
 Label = Annotated[str | None, Query(max_length=200)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")]
 LONGEST_KEY = 200  # the column's width
@@ -107,14 +111,15 @@ def top_losses(
     cursor: Cursor = None,
 ) -> dict[str, Any]:
     """Held-out losses of production's version, else of the newest. `total` is null where too many
-    names begin like the text to be counted; `model` where there are no losses to list, and then
-    `note` says why."""
-    after = _place(cursor)
+    names begin like the text to be counted; `model` where there are no losses to list. `note` says
+    why there is no list."""
+    after = _place(cursor, order)
     which = Filter(label=label, predicted=predicted, split=split, text=text, state=state)
     found = losses.top(home, which, order=order, limit=limit + 1, after=after)
-    page = paging.page(found.items, limit, _cursor)
+    page = paging.page(found.items, limit, lambda item: _cursor(item, order))
     page["items"] = [_shown(item) for item in page["items"]]
-    return {**page, "total": found.total, "model": found.version, "note": found.note}
+    note = found.note or (JUDGED_BLIND if split == "test" else None)
+    return {**page, "total": found.total, "model": found.version, "note": note}
 
 
 @router.get("/top-losses/pairs", summary="Which classes are taken for which, most often first")
@@ -141,9 +146,9 @@ def claim(home: OurHome, actor: Actor, body: Claim) -> dict[str, Any]:
         order=body.order,
         holder=actor,
         number=body.number,
-        after=_place(body.cursor),
+        after=_place(body.cursor, body.order),
     )
-    cursor = paging.encode(*_cursor(found[-1])) if found else None
+    cursor = paging.encode(*_cursor(found[-1], body.order)) if found else None
     return {"items": [_shown(item) for item in found], "next_cursor": cursor, "seconds": HELD_S}
 
 
@@ -202,13 +207,20 @@ def _next(home: Home, listing: Listing, actor: str) -> dict[str, Any] | None:
     return _shown(found[0]) if found else None
 
 
-def _place(cursor: str | None) -> Place | None:
-    place = paging.decode(cursor, float, int, int)
-    return None if place is None else Place(score=place[0], seq=place[1], rank=place[2])
+def _place(cursor: str | None, order: Order) -> Place | None:
+    place = paging.decode(cursor, str, float, int, int)
+    if place is None:
+        return None
+    if place[0] != order:  # another order's scores say nothing of a place in this one
+        raise BadInput(
+            f"the cursor is of the list by {place[0][:40]}, not by {order}; leave it out to begin "
+            "at the top"
+        )
+    return Place(score=place[1], seq=place[2], rank=place[3])
 
 
-def _cursor(item: Item) -> tuple[float, int, int]:
-    return item.score, item.seq, item.rank
+def _cursor(item: Item, order: Order) -> tuple[str, float, int, int]:
+    return order.value, item.score, item.seq, item.rank
 
 
 def _shown(item: Item) -> dict[str, Any]:

@@ -69,6 +69,21 @@ def test_pages_in_every_order_join(house: House, order: Order) -> None:
     assert page["items"] + rest == whole
 
 
+def test_a_cursor_belongs_to_its_order(house: House) -> None:
+    cursor = house.client.get("/v1/top-losses?limit=5").json()["next_cursor"]
+    answer = house.client.get(f"/v1/top-losses?order=margin&cursor={cursor}")
+    assert "by loss, not by margin" in is_problem(answer, 400)
+    told = {"order": "margin", "cursor": cursor}
+    assert "by loss, not by margin" in is_problem(house.client.post("/v1/claims", json=told), 400)
+
+
+def test_the_holdout_has_no_such_list_and_it_is_told_why(house: House) -> None:
+    page = house.client.get("/v1/top-losses?split=test").json()
+    assert page["items"] == []
+    assert "/v1/blind?queue=holdout" in page["note"]
+    assert house.client.get("/v1/top-losses?split=train").json()["note"] is None
+
+
 def test_pairs_and_text(house: House) -> None:
     pairs = house.client.get("/v1/top-losses/pairs").json()["items"]
     assert pairs == [
