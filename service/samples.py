@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import Row, select
@@ -24,6 +24,7 @@ from toploss import (
     snapshots,
     trail,
 )
+from toploss.errors import BadInput
 from toploss.events import State
 from toploss.schema import samples as table
 
@@ -51,10 +52,21 @@ class Why(BaseModel):
     reason: str
 
 
+async def _one_of_each(request: Request) -> None:
+    """Of two fields of one name FastAPI takes the last: a label that nobody may have meant."""
+    form = await request.form()
+    if twice := next((name for name in form if len(form.getlist(name)) > 1), None):
+        raise BadInput(
+            f"{len(form.getlist(twice))} fields {twice[:40]!r} were sent, and one is taken; "
+            "send a request for each image, or an archive"
+        )
+
+
 @router.post(
     "/samples",
     summary="Add a labelled image",
     status_code=201,
+    dependencies=[Depends(_one_of_each)],
     responses=OR_KNOWN,
 )
 def add(

@@ -145,9 +145,22 @@ def test_missing_and_wrong_fields_are_named(house: House) -> None:
     assert "not fetched" in is_problem(url, 400)
     broken = {"content-type": "multipart/form-data; boundary=x"}
     is_problem(post("/v1/samples", content=b"--x\r\nnonsense", headers=broken), 400)
-    is_problem(post("/v1/samples", content=b"", headers={"content-type": "text/plain"}), 400)
+    is_problem(post("/v1/samples", content=b"", headers={"content-type": "text/plain"}), 415)
     huge = b"x" * (house.home.settings.max_bytes + 100_000)
     is_problem(post("/v1/samples", files={"image": huge}, data={"label": "red"}), 413)
+
+
+def test_two_fields_of_one_name_are_refused(house: House) -> None:
+    before = house.client.get("/v1/dataset").json()["samples"]
+    image, other = ("image", ("a.png", picture(901))), ("image", ("b.png", picture(902)))
+    red, blue = ("label", (None, "red")), ("label", (None, "blue"))
+    for form in ([image, other, red], [image, red, blue]):
+        assert "2 fields" in is_problem(house.client.post("/v1/samples", files=form), 400)
+    text = house.client.post("/v1/samples", files=[image, ("label", ("l.txt", b"red"))])
+    assert "is a file" in is_problem(text, 400)
+    typed = {"content": picture(901), "headers": {"content-type": "image/png"}}
+    assert "multipart" in is_problem(house.client.post("/v1/samples", **typed), 415)
+    assert house.client.get("/v1/dataset").json()["samples"] == before
 
 
 def test_the_list_is_paged_newest_first_and_filtered(house: House) -> None:
