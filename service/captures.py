@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 from starlette.datastructures import UploadFile
 
-from service import metrics, paging, pictures, times
+from service import metrics, paging, pictures, problems, times
 from service.capture import shot_of
 from service.desk import Actor, Desk, OurDesk, OurHome
 from service.paging import Cursor, Limit
@@ -20,16 +20,15 @@ from service.pictures import Side
 from service.samples import OR_KNOWN, paths
 from toploss import allowance, captures, classes, feedback, labelling, preprocess
 from toploss.captures import Shot, Which, Why
-from toploss.errors import NotKept, Overloaded, UnsupportedType
+from toploss.errors import NotFound, NotKept, Overloaded, UnsupportedType
 from toploss.home import Home
-from toploss.ids import ALPHABET, LENGTH, new_id
+from toploss.ids import LENGTH, is_id, new_id
 
 log = logging.getLogger("toploss.captures")
 
 router = APIRouter(prefix="/v1", tags=["captures"])
 
 CaptureId = Annotated[str, Path(max_length=LENGTH, description="of the prediction")]
-FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 PATIENCE_S = 2.0  # for a prediction's image that is being kept just now
 # A browser forgets as well: an image that is erased here must not stay there for a year.
 SOON = "private, max-age=600"
@@ -42,11 +41,11 @@ class Label(BaseModel):
 
 
 class Claim(Label):
-    prediction_id: str = Field(pattern=f"^[{ALPHABET}]{{{LENGTH}}}$")
+    prediction_id: str = Field(max_length=200)
 
 
 class ClaimWithImage(Label):
-    prediction_id: str | None = Field(default=None, pattern=f"^[{ALPHABET}]{{{LENGTH}}}$")
+    prediction_id: str | None = Field(default=None, max_length=200)
 
 
 _IMAGE = {"type": "string", "format": "binary", "description": "where it was not kept"}
@@ -78,6 +77,11 @@ async def say(
     `sample` where the image was one already: a label that differs is recorded as a conflict."""
     said, data = await _sent(request)
     if said.prediction_id is not None:
+        if not is_id(said.prediction_id):  # as of any other name: what is none is not there
+            raise NotFound(
+                f"there is no prediction {said.prediction_id[:40]!r}; send the `prediction_id` of "
+                "an answer, or the image itself"
+            )
         await _arrived(desk, said.prediction_id)
     claim = partial(
         feedback.claim,
@@ -185,7 +189,7 @@ async def _sent(request: Request) -> tuple[Claim | ClaimWithImage, bytes | None]
     try:
         if kind == "application/json":
             return Claim.model_validate_json(await request.body()), None
-        if kind not in FORMS:
+        if kind not in problems.FORMS:
             raise UnsupportedType(
                 f"a body of type {kind[:80]!r} is not read; send JSON with `prediction_id` and "
                 "`label`, or a multipart form with `image` and `label`"

@@ -50,6 +50,7 @@ class Edge:
         refused = (
             self._not_let_in(scope, headers)
             or self._no_room(scope)
+            or _packed(headers)
             or announced_too_much(headers, self._limit(scope))
         )
         # BentoML's own page there has scripts from elsewhere.
@@ -261,6 +262,19 @@ def _from_elsewhere(headers: Headers) -> Response | None:
             "in a browser only its own pages may change anything",
         )
     return None
+
+
+def _packed(headers: Headers) -> Response | None:
+    """A body is read as it is sent: none is unpacked, however little of it there was."""
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    return _refused(
+        "coding",
+        415,
+        f"a body with the Content-Encoding {coding[:80]!r} is not unpacked; send it without one",
+        {"Accept-Encoding": "identity"},
+    )
 
 
 def _name(address: str) -> str | None:

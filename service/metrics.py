@@ -164,7 +164,7 @@ def _begin() -> None:
     for counter, label, values in (
         (PREDICTIONS, "outcome", "answered refused overloaded timed_out no_model gone failed"),
         (STAGE_SECONDS, "stage", "wait decode queue infer whole"),
-        (REFUSED, "reason", "host origin no_key role token rate room signature"),
+        (REFUSED, "reason", "host origin no_key role token rate room coding signature"),
         (REFUSED, "reason", "framing head slow bytes memory"),
         (CACHE, "result", "hit miss"),
         (SHADOWED, "result", "agreed differed missed failed"),

@@ -6,14 +6,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 
 from service.connection import Gone
 from toploss import errors
-from toploss.errors import ToplossError
+from toploss.errors import ToplossError, UnsupportedType
 
 MEDIA_TYPE = "application/problem+json"
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RETRY_AFTER_S = 1
 
 # The nearest base class counts. What is not the caller's fault and passes is 503; 500 is a bug.
@@ -114,8 +117,10 @@ def install(api: FastAPI) -> None:
         return response_to(error)
 
     @api.exception_handler(RequestValidationError)
-    async def _field(_request: Request, error: Exception) -> JSONResponse:
+    async def _field(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        if (unread := _unread_type(request, error)) is not None:
+            return response_to(unread)
         return response(400, _in_words(error))
 
     @api.exception_handler(HTTPException)
@@ -126,6 +131,10 @@ def install(api: FastAPI) -> None:
         if detail == phrase:
             told_of = request.method, request.url.path, request.app.state.elsewhere
             detail = told(error.status_code, *told_of)
+        elif isinstance(error.__context__, MultiPartException):
+            detail = f"the form cannot be read: {detail.rstrip('.')}; correct it and send it again"
+        elif isinstance(error.__cause__, UnicodeError | RecursionError):
+            detail = "the body is not JSON in UTF-8, or is nested too deep; correct it"
         return response(error.status_code, detail, dict(error.headers or {}))
 
 
@@ -145,6 +154,19 @@ def told(status: int, method: str, path: str, elsewhere: str) -> str:
     return f"{method} {path} is not answered: {HTTPStatus(status).phrase}; correct the request"
 
 
+def _unread_type(request: Request, error: RequestValidationError) -> UnsupportedType | None:
+    """Whether the fields are not there because the body is of another type than the route reads:
+    FastAPI takes it for bytes where it wants JSON, and for an empty form where it wants one."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if isinstance(error.body, bytes):
+        remedy = "send JSON, with `Content-Type: application/json`"
+    elif isinstance(error.body, FormData) and kind and kind not in FORMS:
+        remedy = "send a form, `multipart/form-data`"
+    else:
+        return None
+    return UnsupportedType(f"a body of type {kind[:80]!r} is not read here; {remedy}")
+
+
 def _in_words(error: RequestValidationError) -> str:
     """The first wrong field: its place, its value, what was expected."""
     fault = error.errors()[0]
@@ -161,7 +183,9 @@ def _in_words(error: RequestValidationError) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = ascii(value)
+    if isinstance(value, UploadFile):
+        return "a file"
+    text = "null" if value is None else ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

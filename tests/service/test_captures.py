@@ -180,7 +180,7 @@ NONE: list[tuple[dict[str, Any], int]] = [
     ({"json": {"prediction_id": ONE, "label": "\0"}}, 422),
     ({"json": {"prediction_id": ONE}}, 400),
     ({"json": {"label": "red"}}, 400),
-    ({"json": {"prediction_id": "../../x", "label": "red"}}, 400),
+    ({"json": {"prediction_id": "../../x", "label": "red"}}, 404),
     ({"json": {"prediction_id": ONE, "label": "red", "role": "admin"}}, 400),
     ({"json": {"prediction_id": ONE, "label": ""}}, 400),
     ({"json": [ONE]}, 400),

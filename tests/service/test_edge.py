@@ -1,6 +1,7 @@
 """The door: who may come in, how much they may bring, how errors leave."""
 
 import logging
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -113,6 +114,32 @@ def test_a_bug_is_a_problem_without_its_secrets(
 def test_a_small_route_takes_no_large_body(empty: House) -> None:
     answer = empty.client.post("/v1/classes", json={"name": "x" * 2_000_000})
     is_problem(answer, 413)
+
+
+JSON_TYPE = {"content-type": "application/json"}
+UNREAD = [
+    ({"content": b'{"name": "x"}', "headers": {"content-type": "text/plain"}}, 415, "text/plain"),
+    ({"content": b'{"name": "x"}'}, 415, "application/json"),
+    ({"data": {"name": "x"}}, 415, "application/json"),
+    ({"content": b"x", "headers": JSON_TYPE | {"content-encoding": "gzip"}}, 415, "'gzip'"),
+    ({"content": b'{"name": "\xff"}', "headers": JSON_TYPE}, 400, "UTF-8"),
+    ({"content": b"[" * 50_000, "headers": JSON_TYPE}, 400, "nested too deep"),
+    ({"content": b"null", "headers": JSON_TYPE}, 400, "is null"),
+]
+
+
+@pytest.mark.parametrize(("sent", "status", "told"), UNREAD)
+def test_a_body_that_is_not_read_is_told_how_to_be_sent(
+    empty: House, sent: dict[str, Any], status: int, told: str
+) -> None:
+    assert told in is_problem(empty.client.post("/v1/classes", **sent), status)
+    assert empty.client.get("/v1/classes").json()["items"] == []
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary="])
+def test_a_form_without_its_boundary_is_told(empty: House, kind: str) -> None:
+    answer = empty.client.post("/v1/samples", content=b"x", headers={"content-type": kind})
+    assert "the form cannot be read" in is_problem(answer, 400)
 
 
 @pytest.mark.parametrize("kind", ALL_ERRORS)
