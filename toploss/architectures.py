@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from toploss import weights
-from toploss.errors import BadInput
+from toploss.errors import BadInput, OutOfRange
 from toploss.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from toploss.weights import State, brief
 
@@ -83,17 +83,17 @@ def check(arch: str, size: int | None = None) -> None:
         size: side of the pictures in pixels.
 
     Raises:
-        BadInput.
+        OutOfRange.
     """
     if arch in INSTEAD:
-        raise BadInput(
+        raise OutOfRange(
             f"architecture {arch!r} of torchvision normalises by itself or takes one size of "
             f"picture only; take {INSTEAD[arch]}"
         )
     name = timm_name(arch)
     if name is not None and not _in_timm(name):
         near = difflib.get_close_matches(arch, _names(), n=3) or TRY
-        raise BadInput(
+        raise OutOfRange(
             f"architecture {arch!r} is neither torchvision's nor timm's; try {' or '.join(near)}"
         )
     if size is not None:
@@ -221,8 +221,8 @@ def _from_timm(name: str, size: int, state: State | None) -> nn.Module:
     return TimmBody(model)
 
 
-def _no_map(arch: str, size: int, why: str) -> BadInput:
-    return BadInput(
+def _no_map(arch: str, size: int, why: str) -> OutOfRange:
+    return OutOfRange(
         f"architecture {arch!r} makes no feature map, which the head needs, of pictures of {size} "
         f"pixels ({why}); give another size, or try {' or '.join(TRY)}"
     )
