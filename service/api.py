@@ -1,6 +1,7 @@
 """The FastAPI application: every route of ours. BentoML mounts it."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
@@ -53,6 +54,22 @@ PARTS = (
     login,
 )
 
+_TEXT = {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+OF_THE_SERVER = {
+    path: {
+        "get": {
+            "summary": summary,
+            "tags": ["health"],
+            "responses": {"200": _TEXT, **problems.DECLARED},
+        }
+    }
+    for path, summary in (
+        ("/livez", "Whether the process answers"),
+        ("/readyz", "Whether it can do its work; 503 with the reason where not"),
+        ("/metrics", "Prometheus' text format"),
+    )
+}
+
 
 def build() -> FastAPI:
     """Every route, without a desk: whoever serves them lays one at `app.state.desk`."""
@@ -86,10 +103,17 @@ def bare(
         description="Predictions, the review of what the model was most wrong about, retraining.",
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
+        openapi_url=None,  # below, with what the server adds
         responses=problems.DECLARED,
     )
     api.state.front, api.state.elsewhere, api.state.needed = front, elsewhere, needed
     problems.install(api)
     for router in routers:
         api.include_router(router)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    def described() -> dict[str, Any]:
+        ours = api.openapi()
+        return {**ours, "paths": {**ours["paths"], **OF_THE_SERVER}}
+
     return api

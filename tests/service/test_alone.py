@@ -83,7 +83,8 @@ def test_what_needs_a_database_is_not_there_and_says_so(client: TestClient) -> N
         assert "TOPLOSS_DATABASE_URL" in detail
     assert client.get("/predict").status_code == 405
     described = client.get("/openapi.json").json()["paths"]
-    assert set(described) == {"/predict", "/predict_batch", "/explain", "/v1/model"}
+    health = {"/livez", "/readyz", "/metrics"}
+    assert set(described) == {"/predict", "/predict_batch", "/explain", "/v1/model"} | health
     there = client.get("/", headers={"accept": "text/html"}, follow_redirects=False)
     assert (there.status_code, there.headers["location"]) == (307, "/v1/model")
 
