@@ -44,6 +44,11 @@ class Origin:
     how: str  # of `plan.origins`
     of: str  # the run that went on from it
 
+    @property
+    def network(self) -> str:
+        """Its run, or the version whose run is not known any more."""
+        return self.run or f"version {self.version}"
+
     def as_json(self) -> dict[str, Any]:
         shown = {"version": self.version, "run": self.run, "fingerprint": self.fingerprint}
         return shown | {"how": self.how, "of": self.of}
@@ -110,6 +115,14 @@ def of(home: Home, name: str) -> dict[str, Any]:
 
 
 _RUN = ("id", "state", "attempt", "created_at", "started_at", "ended_at", "diagnosis")
+
+
+def began_with(home: Home, run: str) -> list[Origin]:
+    """The networks that a run went on from, and those that they went on from, nearest first: what
+    it makes is made of all of them."""
+    with home.db.read() as connection:
+        plan = connection.execute(select(runs.c.plan).where(runs.c.id == run)).scalar()
+        return list(_origins(connection, run, plan or {}))
 
 
 def change(home: Home, name: str) -> dict[str, Any] | None:

@@ -76,6 +76,23 @@ def scan(home: Home, path: str, fingerprint: str) -> Iterator[Row]:
         raise _damaged(path)
 
 
+def not_of_test(
+    home: Home, path: str, fingerprint: str, ids: Collection[str], groups: Collection[str]
+) -> Iterator[Row]:
+    """The samples of train and valid that are among `ids`, or in one of `groups`. It reads all of
+    the file and keeps nothing of it. Raises Broken as `scan`."""
+    wanted, theirs = {one.encode() for one in ids}, {one.encode() for one in groups}
+    digest = hashlib.sha256()
+    for line in _binary_lines(home.blobs.pieces(path)):
+        digest.update(line)
+        # A line ends with the split and the group, a hash.
+        met = line[:64] in wanted or line[-65:-1] in theirs
+        if met and not line[:-66].endswith(b",test"):
+            yield _row(path, line)
+    if digest.hexdigest() != fingerprint:
+        raise _damaged(path)
+
+
 def find(home: Home, path: str, sample_id: str) -> Row | None:
     """A sample's row; None: it is not in the snapshot. The file's hash is not checked.
 

@@ -59,6 +59,34 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """The samples of the holdout that decide nothing, and why."""
+
+    learned: int = 0  # a version, by its own training, may have learned from them
+    inherited: int = 0  # or a network that it began with, by that one's
+    unknown: int = 0  # of a class that the candidate does not know
+    unseen: int = 0  # networks, no samples: what they learned from is not known any more
+
+    def words(self) -> Iterator[str]:
+        by = "by themselves or by near-duplicates"
+        if self.unknown:
+            yield f"left out: {self.unknown} of classes that the candidate does not know"
+        if self.learned:
+            yield f"left out: {self.learned} that a version may have learned from, {by}"
+        if self.inherited:
+            more = "more " if self.learned else ""
+            yield (
+                f"left out: {self.inherited} {more}that a network which a version began with may "
+                f"have learned from, {by}"
+            )
+        if self.unseen:
+            yield (
+                f"what {self.unseen} of the networks that a version is made of learned from is not "
+                "to be had, and was not left out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """What candidate and production answered on the same holdout samples."""
 
@@ -69,8 +97,7 @@ class Sheet:
     labels: tuple[str, ...]  # the classes that the candidate knows
     new: tuple[str, ...] = ()  # of these, those that production does not know
     removed: tuple[str, ...] = ()  # that production knows and the candidate does not
-    learned: int = 0  # samples left out: one of the two may have learned from them
-    unknown: int = 0  # samples left out: of a class that the candidate does not know
+    left_out: LeftOut = LeftOut()
 
     def of(self, rows: Any) -> Paired:
         return Paired.of(self.candidate[rows], self.production[rows], self.groups[rows])
@@ -122,7 +149,7 @@ class Judgement:
     classes: tuple[Class, ...] = ()  # those that fell, and of the others those that lost most
     new_classes: tuple[NewClass, ...] = ()
     removed: tuple[str, ...] = ()  # classes that production alone knows
-    left_out: dict[str, int] | None = None  # samples: learned, unknown
+    left_out: LeftOut = LeftOut()
     servable: Servability | None = None
     passed: bool = False  # whether it may be promoted: the verdict, or GATE_CANNOT_TELL
 
@@ -131,14 +158,18 @@ class Judgement:
 
 
 def first(
-    hits: Flags, truth: Places, *, servable: Servability | None = None, learned: int = 0
+    hits: Flags,
+    truth: Places,
+    *,
+    servable: Servability | None = None,
+    left_out: LeftOut = LeftOut(),  # frozen
 ) -> Judgement:
     """Nothing serves yet: the candidate must beat the majority class beyond doubt.
 
     Args:
         hits: whether the candidate is right, per holdout sample.
         truth: today's label of each, as a place among the classes.
-        learned: samples that were left out, for it may have learned from them.
+        left_out: samples that are not among them.
     """
     size = len(hits)
     judgement = _beyond_majority(hits, truth) if size else _empty("that it can be judged by")
@@ -148,7 +179,8 @@ def first(
             verdict=judgement.verdict if servable.fits else Verdict.REJECT,
             reason=f"{judgement.reason}; {servable.words}",
         )
-    return replace(judgement, servable=servable, left_out={"learned": learned, "unknown": 0})
+    reason = "; ".join((judgement.reason, *left_out.words()))
+    return replace(judgement, reason=reason, servable=servable, left_out=left_out)
 
 
 def compare(
@@ -176,7 +208,10 @@ def compare(
     if servable is not None:
         verdicts.append(Verdict.PROMOTE if servable.fits else Verdict.REJECT)
         words.append(servable.words)
-    words += _left_out(sheet)
+    if sheet.removed:
+        names = ", ".join(map(repr, sheet.removed))
+        words.append(f"production alone knows {names}, which was not compared")
+    words += sheet.left_out.words()
     return replace(
         judged,
         verdict=_gravest(verdicts),
@@ -185,7 +220,7 @@ def compare(
         classes=_shown(known),
         new_classes=news,
         removed=sheet.removed,
-        left_out={"learned": sheet.learned, "unknown": sheet.unknown},
+        left_out=sheet.left_out,
         servable=servable,
     )
 
@@ -346,16 +381,3 @@ def _new(sheet: Sheet, label: str, rules: Rules) -> NewClass:
     return NewClass(
         label=label, samples=size, recall=recall, asked=asked, verdict=verdict, words=said
     )
-
-
-def _left_out(sheet: Sheet) -> Iterator[str]:
-    if sheet.removed:
-        names = ", ".join(map(repr, sheet.removed))
-        yield f"production alone knows {names}, which was not compared"
-    if sheet.unknown:
-        yield f"left out: {sheet.unknown} of classes that the candidate does not know"
-    if sheet.learned:
-        yield (
-            f"left out: {sheet.learned} that a version may have learned from, by themselves or by "
-            "near-duplicates"
-        )

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import select
 
-from toploss import artifact, models, snapshots
+from toploss import artifact, models
 from toploss.artifact import Loaded
 from toploss.engine import Engine, OnnxEngine
-from toploss.errors import Broken, NotFound
 from toploss.home import Home
-from toploss.models import Version
 from toploss.quarantine import TAKES_PART
 from toploss.schema import classes, samples, versions
 from toploss.snapshots import Row, Snapshot
@@ -23,7 +21,8 @@ from toploss.space import Space
 from toploss.trials import Trial
 from training import evaluation, gate, servability
 from training.data import Pictures
-from training.gate import Judgement, Rules, Sheet
+from training.exposure import Exposure, look
+from training.gate import Judgement, LeftOut, Rules, Sheet
 
 log = logging.getLogger("toploss.run")
 
@@ -65,14 +64,15 @@ def judge(home: Home, candidate: Candidate, pictures: Pictures) -> Judged:
     Runtime; and whether the candidate can be served here."""
     alias = models.production(home)
     holdout = _today(home)
-    learned = _learned(home, holdout, [candidate.snapshot])
+    version = models.get(home, alias.version) if alias else None
+    runs = [candidate.loaded.manifest["run"], *([version.run] if version else [])]
+    exposure = look(home, holdout.rows, candidate.snapshot, runs)
     outputs = _outputs(home, candidate.snapshot.class_ids)
     said = outputs[_highest(candidate.engine, pictures, holdout.rows)]
     called = {candidate.name: said.tolist()}
-    if alias is None:
-        judgement = _first(home, candidate, holdout, said, learned)
+    if version is None:
+        judgement = _first(home, candidate, holdout, said, exposure)
     else:
-        version = models.get(home, alias.version)
         with tempfile.TemporaryDirectory(prefix="toploss-") as scratch:
             loaded = artifact.fetch(home, version, Path(scratch))
             production = OnnxEngine(loaded, threads=home.settings.thread_count)
@@ -81,9 +81,8 @@ def judge(home: Home, candidate: Candidate, pictures: Pictures) -> Judged:
             theirs = before[_highest(production, shown, holdout.rows)]
             servable = servability.look(home.settings, candidate.loaded, loaded)
         called[version.name] = theirs.tolist()
-        learned |= _learned(home, holdout, _snapshot_of(home, version))
         judgement = gate.compare(
-            _sheet(holdout, outputs, before, said, theirs, learned),
+            _sheet(holdout, outputs, before, said, theirs, exposure),
             Rules.of(home.settings),
             against=version.name,
             servable=servable,
@@ -101,12 +100,13 @@ def _first(
     candidate: Candidate,
     holdout: _Holdout,
     said: npt.NDArray[np.intp],
-    learned: npt.NDArray[np.bool_],
+    exposure: Exposure,
 ) -> Judgement:
     servable = servability.look(home.settings, candidate.loaded, None)
-    _, truth = np.unique(holdout.truth[~learned], return_inverse=True)
-    hits = (said == holdout.truth)[~learned]
-    return gate.first(hits, truth, servable=servable, learned=int(learned.sum()))
+    kept = ~exposure.any
+    _, truth = np.unique(holdout.truth[kept], return_inverse=True)
+    hits = (said == holdout.truth)[kept]
+    return gate.first(hits, truth, servable=servable, left_out=_left_out(exposure))
 
 
 def _sheet(
@@ -115,7 +115,7 @@ def _sheet(
     before: npt.NDArray[np.intp],
     said: npt.NDArray[np.intp],
     theirs: npt.NDArray[np.intp],
-    learned: npt.NDArray[np.bool_],
+    exposure: Exposure,
 ) -> Sheet:
     """
     Args:
@@ -123,8 +123,9 @@ def _sheet(
         said, theirs: what they called each sample.
     """
     known = np.unique(outputs)
-    unknown = ~np.isin(holdout.truth, known) & ~learned
-    kept = ~learned & ~unknown
+    fair = ~exposure.any
+    unknown = ~np.isin(holdout.truth, known) & fair
+    kept = fair & ~unknown
     right = holdout.truth[kept]
     _, groups = np.unique([row.group for row in holdout.rows], return_inverse=True)
 
@@ -139,8 +140,16 @@ def _sheet(
         labels=named(known),
         new=named(np.setdiff1d(known, before)),
         removed=named(np.setdiff1d(before, known)),
-        learned=int(learned.sum()),
-        unknown=int(unknown.sum()),
+        left_out=_left_out(exposure, unknown=int(unknown.sum())),
+    )
+
+
+def _left_out(exposure: Exposure, *, unknown: int = 0) -> LeftOut:
+    return LeftOut(
+        learned=int(exposure.own.sum()),
+        inherited=int(exposure.inherited.sum()),
+        unknown=unknown,
+        unseen=exposure.unknown,
     )
 
 
@@ -159,35 +168,6 @@ def _today(home: Home) -> _Holdout:
         truth=np.array([one.class_id for one in found], np.intp),
         names=names,
     )
-
-
-def _learned(
-    home: Home, holdout: _Holdout, learned_from: Sequence[Snapshot]
-) -> npt.NDArray[np.bool_]:
-    """Which samples of the holdout, or near-duplicates of them, a snapshot's version was trained on
-    or chosen by, (n,). No split ever changes, so that none should be, but for near-duplicates that
-    came to stand on both sides since, whose training one is quarantined."""
-    query = select(samples.c.id, samples.c.quarantined_by)
-    with home.db.read() as connection:
-        aside = connection.execute(query.where(samples.c.quarantined_by.is_not(None)))
-        because: dict[str, str] = {one.id: one.quarantined_by for one in aside}
-    ours = {row.id for row in holdout.rows} | {row.group for row in holdout.rows}
-    seen: set[str] = set()
-    for snapshot in learned_from:
-        for row in snapshot.rows:
-            if row.split != "test":
-                seen |= ours & {row.id, row.group, because.get(row.id, row.id)}
-    return np.array([row.id in seen or row.group in seen for row in holdout.rows], bool)
-
-
-def _snapshot_of(home: Home, version: Version) -> list[Snapshot]:
-    """None where it is gone: the gate goes by the splits alone then."""
-    fingerprint = version.manifest.get("snapshot", {}).get("fingerprint", "")
-    try:
-        return [snapshots.load(home, fingerprint)]
-    except (NotFound, Broken) as exc:
-        log.warning("what version %s learned from was not looked at: %s", version.name, exc)
-        return []
 
 
 def _class_ids(home: Home, version: str) -> list[int]:

@@ -53,6 +53,29 @@ def test_a_row_is_found_and_one_that_is_not_there_is_not(home, tmp_path, number)
         assert members.find(home, PATH, absent) is None
 
 
+def test_who_is_in_train_or_valid_by_himself_or_by_his_group(home, tmp_path):
+    splits = ["train", "valid", "test"]
+    rows = sorted(
+        (
+            Row(id=hashed(n), label=LABELS[n % 4], split=splits[n % 3], group=hashed(n // 6 * 6))
+            for n in range(60)
+        ),
+        key=lambda row: row.id,
+    )
+    file = tmp_path / "rows.csv"
+    fingerprint = members.write(rows, file)
+    home.blobs.put_file(PATH, file)
+
+    def found(ids=(), groups=()):
+        return list(members.not_of_test(home, PATH, fingerprint, ids, groups))
+
+    given = [row for row in rows if row.id in {hashed(1), hashed(2)} or row.group == hashed(12)]
+    assert found([hashed(1), hashed(2)], [hashed(12)]) == [r for r in given if r.split != "test"]
+    assert found() == []
+    with pytest.raises(Broken, match="damaged"):
+        list(members.not_of_test(home, PATH, "0" * 64, [], []))
+
+
 def test_little_is_read_of_a_large_file(home, tmp_path):
     rows, _ = kept(home, tmp_path, 40_000)
     parts = []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training import gate
-from training.gate import CannotTell, Judgement, Rules, Sheet, Verdict
+from training.gate import CannotTell, Judgement, LeftOut, Rules, Sheet, Verdict
 from training.servability import Servability, compared
 
 LABELS = ("cat", "dog")
@@ -201,12 +201,22 @@ def test_a_new_class_that_cannot_be_judged_yet_holds_up_no_better_one() -> None:
 
 
 def test_what_was_left_out_is_told() -> None:
-    judged = compare(hits(960, 1000), hits(960, 1000), removed=("emu",), learned=3, unknown=5)
+    left_out = LeftOut(learned=3, inherited=2, unknown=5, unseen=1)
+    judged = compare(hits(960, 1000), hits(960, 1000), removed=("emu",), left_out=left_out)
 
     assert "production alone knows 'emu', which was not compared" in judged.reason
     assert "left out: 5 of classes that the candidate does not know" in judged.reason
     assert "left out: 3 that a version may have learned from" in judged.reason
-    assert judged.left_out == {"learned": 3, "unknown": 5}
+    assert "left out: 2 more that a network which a version began with may have" in judged.reason
+    assert "what 1 of the networks that a version is made of learned from" in judged.reason
+    assert judged.as_json()["left_out"] == {
+        "learned": 3,
+        "inherited": 2,
+        "unknown": 5,
+        "unseen": 1,
+    }
+    first = gate.first(hits(90, 100), np.zeros(100, int), left_out=LeftOut(inherited=2))
+    assert "left out: 2 that a network" in first.reason
 
 
 @pytest.mark.parametrize("slower", [0.5, 1.0, 1.5])

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from tests.conftest import coloured
-from toploss import artifact, classes, merging, models, quarantine, samples, snapshots
+from tests.toploss import given
+from toploss import artifact, attempts, classes, merging, models, quarantine, samples, snapshots
 from toploss.engine import OnnxEngine
 from toploss.home import Home
 from toploss.quarantine import Quarantined
+from toploss.schema import runs as run_table
 from toploss.schema import samples as table
 from toploss.snapshots import Row
 from toploss.splits import Split
 from training import trial
 from training.data import Pictures
+from training.gate import LeftOut
 from training.trial import Candidate, Judged
 
 Judge = Callable[..., Judged]
@@ -52,7 +55,7 @@ def test_it_is_judged_beside_production_and_measured(judge: Judge) -> None:
     assert found.passed  # as good by what was seen, though 24 cannot tell
     assert found.servable is not None
     assert found.servable.images_per_s is not None
-    assert found.left_out == {"learned": 0, "unknown": 0}
+    assert found.left_out == LeftOut()
 
 
 def test_under_the_labels_of_today(home: Home, judge: Judge) -> None:
@@ -79,7 +82,7 @@ def test_what_a_near_duplicate_was_learned_of_is_left_out(home: Home, judge: Jud
 
     found = judge().judgement
 
-    assert found.left_out == {"learned": 1, "unknown": 0}
+    assert found.left_out == LeftOut(learned=1)
     assert found.holdout == 23
     assert "left out: 1 that a version may have learned from" in found.reason
 
@@ -92,6 +95,38 @@ def test_what_the_candidate_learned_is_left_out_by_its_group(home: Home, judge: 
     assert judge(rows=(*rows, twin)).judgement.holdout == 23
 
 
+@pytest.mark.parametrize("split", [Split.TRAIN, Split.VALID, Split.TEST])
+def test_what_an_earlier_network_met_is_left_out_though_nobody_else_did(
+    home: Home, judge: Judge, split: Split
+) -> None:
+    """Production went on from a network that went on from one that had a near-duplicate of an image
+    of test in its training; only then was that quarantined."""
+    twin = samples.add(home, coloured("red", 9_999), "red", name="t.png", actor="ann", split=split)
+    first = trained_before(home, None)
+    row = of_test(home)[0]
+    if split is not Split.TEST:  # of test, it is its own evidence
+        with home.db.write() as connection:
+            quarantine.put(connection, [Quarantined(id=twin.id, because=row.id)])
+    second = trained_before(home, first)
+    begins_with(home, models.get(home, "production").run, second)
+
+    found = judge().judgement
+
+    met = split is not Split.TEST
+    assert found.left_out == LeftOut(inherited=int(met))
+    assert found.holdout == (23 if met else 25)
+    assert ("left out: 1 that a network which a version began with" in found.reason) is met
+
+
+def test_an_earlier_network_whose_data_are_gone_is_told(home: Home, judge: Judge) -> None:
+    begins_with(home, models.get(home, "production").run, "0" * 26)
+
+    found = judge().judgement
+
+    assert (found.holdout, found.left_out) == (24, LeftOut(unseen=1))
+    assert "what 1 of the networks that a version is made of learned from is not" in found.reason
+
+
 def test_images_of_a_class_that_the_candidate_lacks_are_left_out(home: Home, judge: Judge) -> None:
     frozen = snapshots.freeze(home)
     classes.add(home, "violet", actor="ann")
@@ -100,7 +135,7 @@ def test_images_of_a_class_that_the_candidate_lacks_are_left_out(home: Home, jud
     )
     found = judge(rows=frozen.rows, labels=frozen.labels, class_ids=frozen.class_ids)
 
-    assert found.judgement.left_out == {"learned": 0, "unknown": 1}
+    assert found.judgement.left_out == LeftOut(unknown=1)
     assert added.id in found.trial.ids  # what it was called is kept all the same
 
 
@@ -116,6 +151,21 @@ def test_merged_classes_are_one(home: Home, judge: Judge) -> None:
     assert before.candidate is not None
     assert found.candidate is not None
     assert found.candidate >= before.candidate
+
+
+def trained_before(home: Home, start: str | None) -> str:
+    """A run that failed after a checkpoint, on today's data."""
+    lease = given.running(home)
+    attempts.note(home, lease, fingerprint=snapshots.freeze(home).fingerprint)
+    given.ended(home, lease)
+    begins_with(home, lease.run, start)
+    return lease.run
+
+
+def begins_with(home: Home, run: str, start: str | None) -> None:
+    plan = given.plan(home).as_json() | {"start": start and f"runs/{start}/stage-1.safetensors"}
+    with home.db.write() as connection:
+        connection.execute(run_table.update().where(run_table.c.id == run).values(plan=plan))
 
 
 def ids(home: Home) -> dict[str, int]:
