@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from tests.conftest import QUICK, coloured
 from tests.toploss import given
-from toploss import attempts, models, records, runs, samples, servers, vitals
+from tests.toploss.deciding import changed
+from toploss import attempts, models, records, runs, samples, servers, settling, snapshots, vitals
 from toploss.attempts import Lease
 from toploss.errors import Broken
 from toploss.home import Home
@@ -77,6 +78,34 @@ def test_scores_that_nobody_looks_at_are_removed_beside_the_work(
     with home.db.read() as connection:
         scored = select(scores.c.scoring).distinct().order_by(scores.c.scoring)
         assert connection.execute(scored).scalars().all() == [2, 3]
+
+
+def test_what_a_verdict_left_is_settled_when_no_training_is_at_hand(
+    any_home: Home, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take longer than a lease lasts, for which the dispatcher speaks."""
+    home = any_home
+    monkeypatch.setattr(settling, "AT_ONCE", 1)
+    given.two_classes(home)
+    given.settled(home, snapshots.freeze(home).fingerprint)
+    queued(home)
+    dispatcher = Dispatcher(home, launcher)
+
+    for _ in range(3):
+        dispatcher.step()
+
+    assert (len(launcher.launched), dispatcher.busy) == (1, True)
+    assert settles(home)
+    launcher.code = BAD_DATA
+    dispatcher.step()
+    assert not dispatcher.busy
+    assert not settles(home)
+    assert changed(home) == 0
+
+
+def settles(home: Home) -> bool:
+    with home.db.read() as connection:
+        return settling.going_on(connection) is not None
 
 
 def test_a_version_that_does_not_load_is_rolled_back_and_old_files_are_removed(
