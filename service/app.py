@@ -69,7 +69,8 @@ class Toploss:
     def __init__(self) -> None:
         address.refuse_in_worker(mode.ring())
         allocate_to_give_back()
-        logs.install(read_settings().log_format)
+        settings = read_settings()
+        logs.install(settings.log_format, settings.log_level)
         # `kill -9` of `bentoml serve` leaves its worker serving and the port taken.
         follow_parent(lambda: os._exit(1))
         self._desk = mode.desk()

@@ -14,6 +14,7 @@ from toploss.ids import new_id
 
 HEADER = "X-Request-ID"
 SENSIBLE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+LONGEST = 500  # characters of an error
 FIELD = re.compile(r"\b([a-z_]+)=([^\s;,]+)")  # as our messages have them
 
 _request: ContextVar[str] = ContextVar("request", default="")
@@ -34,14 +35,15 @@ def begin(headers: Headers) -> str:
     return name
 
 
-def install(form: str) -> None:
+def install(form: str, level: str = "info") -> None:
     """To standard error.
 
     Args:
         form: `text` or `json`; the latter is BentoML's lines' as well.
+        level: `info` or `debug`.
     """
     ours = logging.getLogger("toploss")
-    ours.setLevel(logging.INFO)
+    ours.setLevel(level.upper())
     ours.handlers = [_as(form, logging.StreamHandler())]
     ours.propagate = False
     if form == "json":
@@ -52,6 +54,11 @@ def install(form: str) -> None:
 def _as(form: str, handler: logging.Handler) -> logging.Handler:
     handler.setFormatter(Json() if form == "json" else Text())
     return handler
+
+
+def in_a_line(exc: Exception) -> str:
+    """An error whose traceback is told at the level of debug, if at all."""
+    return repr(exc)[:LONGEST]
 
 
 class Text(logging.Formatter):

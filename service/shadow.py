@@ -10,6 +10,7 @@ from functools import partial
 from service import metrics
 from service.batcher import Batcher
 from service.behind import Behind
+from service.logs import in_a_line
 from service.swap import Serving, load
 from toploss import bentostore, models, shadow
 from toploss.answers import Answer
@@ -146,11 +147,11 @@ class Shadow(Behind):
             metrics.SHADOW_LOADS.labels(result="failed").inc()
             if wanted != self._refused:
                 log.error(
-                    "action=shadow outcome=failed version=%s error=%r; tried again",
+                    "action=shadow outcome=failed version=%s error=%s; tried again",
                     wanted,
-                    exc,
-                    exc_info=exc,
+                    in_a_line(exc),
                 )
+            log.debug("action=shadow outcome=failed version=%s", wanted, exc_info=exc)
             self._refused, self._again_at = wanted, time.monotonic() + RETRY_S
         else:
             self._refused = ""

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from service import metrics
+from service.logs import in_a_line
 from toploss import bentostore, loading, models
 from toploss.answers import Answer, Reader
 from toploss.artifact import Loaded
@@ -251,13 +252,13 @@ class Swap:
         metrics.SWAPS.labels(result="failed").inc()
         if not again:
             log.error(
-                "action=swap outcome=failed version=%s generation=%d error=%r; "
-                "the present model stays, and it is tried again",
+                "action=swap outcome=failed version=%s generation=%d error=%s; the present model "
+                "stays, and it is tried again; where no server loads it: `toploss models rollback`",
                 alias.version,
                 alias.generation,
-                exc,
-                exc_info=exc,
+                in_a_line(exc),
             )
+        log.debug("action=swap outcome=failed version=%s", alias.version, exc_info=exc)
 
 
 def load(

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
 
     log_format: Literal["text", "json"] = "text"
     """of the service's log lines"""
+    log_level: Literal["info", "debug"] = "info"
+    """likewise; debug: why a version does not load, with the whole traceback"""
 
     # Images
     max_bytes: PositiveInt = 20 * 2**20

@@ -1,5 +1,6 @@
 """The model that answers follows the alias: under requests, past broken versions and outages."""
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ def test_every_answer_under_a_swap_names_one_of_the_versions(house: House) -> No
     assert all(a.headers["x-model-version"] == a.json()["model"] for a in answers)
 
 
-def test_a_version_that_disagrees_with_training_stays_out(
+def test_a_version_that_disagrees_with_training_stays_out_and_says_so_in_a_line(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     golden = load((house.export / artifact.GOLDEN).read_bytes())
     wrong = {**golden, "probabilities": golden["probabilities"][:, ::-1].copy()}
     bad = house.publish(golden=save(wrong))
@@ -53,9 +55,28 @@ def test_a_version_that_disagrees_with_training_stays_out(
     assert house.client.post("/predict", files={"image": picture()}).status_code == 200
     desk = house.client.app._api.state.desk  # type: ignore[attr-defined]
     house.wait(lambda: desk.swap._failure.tries >= 2)
-    assert caplog.text.count("action=swap outcome=failed") == 1
+    (said,) = [record for record in caplog.records if "outcome=failed" in record.getMessage()]
+    assert (said.levelname, said.exc_info) == ("ERROR", None)
+    assert "\n" not in said.getMessage()
+    assert "promote another one" in said.getMessage()
     assert desk.swap.ready
     house.promote()  # a good one after it serves
+
+
+def test_why_it_does_not_load_is_told_whole_to_who_debugs(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise Broken("two\nlines")
+
+    caplog.set_level(logging.DEBUG, "toploss.swap")
+    swap = Swap(house.home)
+    monkeypatch.setattr(bentostore, "pull", broken)
+    swap.look()
+
+    error, debug = [record for record in caplog.records if "outcome=failed" in record.getMessage()]
+    assert (error.exc_info, "\n" in error.getMessage()) == (None, False)
+    assert debug.exc_info is not None
 
 
 def test_a_database_that_is_away_stops_no_answer(
