@@ -1,6 +1,7 @@
 """Equal trainings are equal to the last bit, whatever happens around them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,14 @@ import torch
 
 from tests.conftest import QUICK
 from tests.toploss import given
-from toploss import attempts, models, records, snapshots
+from toploss import attempts, lineage, models, records, runs, snapshots
 from toploss.artifact import WEIGHTS
 from toploss.blobs import sha256
 from toploss.errors import NotFound, Refused
 from toploss.home import Home
 from toploss.network import build
 from toploss.plan import Plan
+from toploss.processes import identity
 from training import fit, lesson, recipe
 from training.checkpoints import Checkpoints
 from training.data import Pictures, preprocessing
@@ -30,7 +32,7 @@ from training.fitting import resume
 from training.follower import Unheard
 from training.recipe import Place
 from training.replay import replay
-from training.run import Result
+from training.run import Result, execute
 from training.trained import Epoch, Trained
 
 THREADS = 2
@@ -187,6 +189,49 @@ def test_a_run_that_broke_is_resumed_with_the_data_and_settings_it_had(
         resume(broken["id"], home=home)
     with pytest.raises(NotFound):
         resume("nothing", home=home)
+
+
+def test_in_a_bucket_a_run_that_broke_goes_on_and_a_retraining_begins_with_production(
+    learned: tuple[Path, Result],
+    learned_home: Callable[..., Home],
+    new_s3: Callable[[], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As from a folder, to the last bit, and nothing of it lies on this machine."""
+    whole, home = learned[1], learned_home(**new_s3(), retrain_start="shrink-perturb")
+    moved = home.settings.home / "storage"
+    for file in filter(Path.is_file, moved.rglob("*")):
+        home.blobs.put_file(str(file.relative_to(moved)), file)
+    shutil.rmtree(moved)
+    kept = attempts.note
+
+    def break_off(home: Home, lease: Any, **fields: Any) -> None:
+        kept(home, lease, **fields)
+        if len(fields.get("history", [])) == 5:  # stage two's first epoch
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempts, "note", break_off)
+        with pytest.raises(Stop):
+            fit(home=home, **QUICK)
+    broken = records.listed(home)[0]
+    result = resume(broken["id"], home=home)
+
+    assert result.history == whole.history
+    assert digest(home, result.version) == digest(home, whole.version)
+    assert Checkpoints(home, result.run).last() is None
+    models.promote(home, result.version, reason="for the test", actor="ann")
+    given.sample(home, 99, "red")
+    runs.enqueue(home, reason="for the test", actor="ann")
+    lease = runs.claim(home, owner=identity())
+    assert lease is not None
+    warm = execute(home, lease)
+
+    (began, *_) = lineage.began_with(home, lease.run)
+    assert (began.version, began.how) == (result.version, "shrink-perturb")
+    assert warm.gate["against"] == result.version
+    assert not moved.exists()
+    assert not list((home.settings.home / "logs").rglob("*.txt"))
 
 
 def test_a_run_that_broke_before_its_first_checkpoint_keeps_its_data(
