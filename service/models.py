@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service import card, paging, times
 from service.desk import Actor, OurHome
 from service.paging import Cursor, Limit
-from toploss import models, shadow, watch
+from toploss import models, servers, shadow, watch
 from toploss.home import Home
 from toploss.models import Alias
 
@@ -46,6 +46,7 @@ def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str,
     found = models.listed(home, after=place[0] if place else None, limit=limit + 1)
     with home.db.read() as connection:
         alias, candidate = models.standing(connection), shadow.candidate(connection)
+        late = servers.behind(connection, alias.generation) if alias else []
     page = paging.page(found, limit, lambda version: (version.name,))
     page["items"] = [
         {
@@ -60,6 +61,7 @@ def listed(home: OurHome, limit: Limit = 50, cursor: Cursor = None) -> dict[str,
     return {
         **page,
         "production": _told(alias) if alias else None,
+        "behind": [server.as_json() for server in late],
         "watch": watched and {**watched.as_json(), "until": times.iso(watched.until)},
     }
 

@@ -27,6 +27,7 @@ from toploss import (
     models,
     policy,
     records,
+    servers,
     snapshots,
     watch,
 )
@@ -121,7 +122,9 @@ def models_page(home: OurHome, request: Request, cursor: Cursor = None) -> Respo
     place = paging.decode(cursor, str)
     found = models.listed(home, after=place[0] if place else None, limit=VERSIONS + 1)
     shown = paging.page(found, VERSIONS, lambda version: (version.name,))
-    alias = models.production(home)
+    with home.db.read() as connection:
+        alias = models.standing(connection)
+        late = servers.behind(connection, alias.generation) if alias else []
     oldest_first = shown["items"][::-1]
     return signed_page(
         home,
@@ -134,6 +137,7 @@ def models_page(home: OurHome, request: Request, cursor: Cursor = None) -> Respo
         before=models.before(home),
         moves=models.moves(home, limit=MOVES),
         watched=watch.look(home),
+        late=[servers.told(server) for server in late],
         charts=[
             draw(oldest_first, alias.version if alias else None)
             for draw in (timelines.accuracies, timelines.losses)

@@ -11,7 +11,9 @@ from sqlalchemy import Connection, Row, select, text
 from toploss.schema import servers
 
 ALIVE_S = 30.0  # of silence, after which a server counts as gone
+LATE_S = 10.0  # to load a version takes seconds: who takes longer is told of
 FORGOTTEN_S = 24 * 3600.0  # likewise, after which its row goes
+STILL = "loading has not come to an end"
 LONGEST_ERROR = 500  # characters
 
 
@@ -38,6 +40,9 @@ class Server:
     def alive(self) -> bool:
         return self.silent_s <= ALIVE_S
 
+    def as_json(self) -> dict[str, Any]:
+        return {"server": self.name, **asdict(self.standing)}
+
 
 def say(connection: Connection, server: str, name: str, standing: Standing) -> None:
     """Put down how a server stands now."""
@@ -59,6 +64,28 @@ def listed(connection: Connection) -> list[Server]:
     now = clock(connection)
     rows = connection.execute(select(servers).order_by(servers.c.name, servers.c.id))
     return [_server(row, now) for row in rows]
+
+
+def behind(connection: Connection, generation: int) -> list[Server]:
+    """Those that are alive, and still do not answer with this generation of production; or say why
+    they do not."""
+    return [
+        server
+        for server in listed(connection)
+        if server.alive
+        and server.standing.generation != generation
+        and (server.standing.error or server.standing.waits_s >= LATE_S)
+    ]
+
+
+def told(server: Server) -> str:
+    """One that is behind, in words."""
+    here = server.standing
+    why = " ".join((here.error or STILL).split())
+    return (
+        f"server {server.name} answers with {here.version or 'no version'}, and not with "
+        f"production for {here.waits_s:.0f} s: {why}"
+    )
 
 
 def clock(connection: Connection) -> float:

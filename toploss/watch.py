@@ -115,7 +115,7 @@ def look(home: Home) -> Watched | None:
         or _failing(ours, then)
         or (_novel(ours, then) if before and _tell(version, before) else None)
     )
-    cause, why = found or (None, "nothing speaks against it")
+    cause, why = found or (None, _stays(alive, stuck, alias))
     return Watched(
         version=alias.version,
         generation=alias.generation,
@@ -152,15 +152,29 @@ def _stuck(server: Server, alias: Alias, patience_s: float) -> bool:
     return standing.waits_s >= patience_s * (1 if standing.error else HANGING)
 
 
+def _stays(alive: list[Server], stuck: list[Server], alias: Alias) -> str:
+    """Why a version is not rolled back."""
+    if not stuck:
+        return "nothing speaks against it"
+    elsewhere = sum(_answers(server, alias) for server in alive)
+    rest = f"but {elsewhere} answer{'s' * (elsewhere == 1)} with it: look at that server first"
+    return f"{_where(alive, stuck)}; {rest if elsewhere else 'the others are still loading it'}"
+
+
+def _where(alive: list[Server], stuck: list[Server]) -> str:
+    longest = max(stuck, key=lambda server: server.standing.waits_s)
+    return (
+        f"does not load on {len(stuck)} of {len(alive)} servers ({longest.name}), "
+        f"for {longest.standing.waits_s:.0f} s by now: {longest.standing.error or servers.STILL}"
+    )
+
+
 def _unloadable(heard: list[Server], stuck: list[Server], alias: Alias) -> Found:
+    """Half is enough, where it is more than one: two servers have not the same fault by chance, and
+    one of two may have its own."""
     alive = [server for server in heard if server.alive]
-    if len(stuck) * 2 > len(alive):
-        longest = max(stuck, key=lambda server: server.standing.waits_s).standing
-        error = longest.error or "loading has not come to an end"
-        return Cause.LOAD, (
-            f"does not load on {len(stuck)} of {len(alive)} servers, "
-            f"for {longest.waits_s:.0f} s by now: {error}"
-        )
+    if len(stuck) * 2 > len(alive) or len(stuck) * 2 == len(alive) >= 4:
+        return Cause.LOAD, _where(alive, stuck)
     died = [
         server
         for server in heard

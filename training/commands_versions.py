@@ -24,12 +24,13 @@ def add_to(app: typer.Typer) -> None:
 def list_() -> Answer:
     """Versions, newest first; the one that serves is marked."""
     from toploss import models as stored
-    from toploss import shadow, watch
+    from toploss import servers, shadow, watch
     from toploss.home import Home
 
     home = Home.open()
     with home.db.read() as connection:
         alias, candidate = stored.standing(connection), shadow.candidate(connection)
+        late = servers.behind(connection, alias.generation) if alias else []
     rows, data = [], []
     for version in stored.listed(home):
         serves = alias is not None and alias.version == version.name
@@ -44,8 +45,9 @@ def list_() -> Answer:
         rows.append([version.name, when(version.created_at), arch, accuracy, gate, mark])
     head = ["version", "made", "architecture", "test accuracy", "gate", ""]
     watched = watch.look(home)
-    text = table(head, rows) + (f"\n{_watched(watched)}" if watched else "")
-    return Answer({"versions": data, "watch": watched and watched.as_json()}, text)
+    lines = [table(head, rows), *([_watched(watched)] if watched else []), *map(servers.told, late)]
+    told = {"versions": data, "watch": watched and watched.as_json()}
+    return Answer(told | {"behind": [server.as_json() for server in late]}, "\n".join(lines))
 
 
 def _watched(found: Any) -> str:

@@ -1,6 +1,8 @@
 """Versions over HTTP, and the moves of production."""
 
 from tests.service.conftest import LABELS, House, is_problem
+from toploss import servers
+from toploss.servers import Standing
 
 
 def test_the_card_is_of_the_version_that_answers(house: House) -> None:
@@ -18,6 +20,7 @@ def test_without_a_model_there_is_no_card(empty: House) -> None:
         "items": [],
         "next_cursor": None,
         "production": None,
+        "behind": [],
         "watch": None,
     }
 
@@ -39,6 +42,17 @@ def test_promote_and_roll_back(house: House) -> None:
     assert (back.json()["version"], back.json()["generation"]) == (first, 3)
     house.wait(lambda: house.answering() == 3)
     assert house.client.get("/v1/dataset").json()["retraining"]["paused"]
+
+
+def test_a_server_that_does_not_come_to_production_is_told(house: House) -> None:
+    late = Standing(version="v", generation=0, wanted=1, waits_s=99, error="<full>")
+    with house.home.db.write() as connection:
+        servers.say(connection, "a", "host:1", late)
+
+    (told,) = house.client.get("/v1/models").json()["behind"]
+    assert (told["server"], told["waits_s"], told["error"]) == ("host:1", 99, "<full>")
+    page = house.client.get("/models", headers={"accept": "text/html"}).text
+    assert "server host:1 answers with v, and not with production for 99 s: &lt;full&gt;" in page
 
 
 def test_to_override_the_gate_takes_a_reason(house: House) -> None:

@@ -53,7 +53,7 @@ def test_it_is_rolled_back_once_and_the_policy_rests(home, both):
 
     (alias,) = filter(None, done)
     assert (alias.version, alias.generation, alias.kind) == (both[0], 3, "rollback")
-    assert "on 1 of 1 servers, for 61 s by now: golden images differ" in alias.reason
+    assert "on 1 of 1 servers (a), for 61 s by now: golden images differ" in alias.reason
     assert f"rolled back from {both[1]}" in policy.due(home).why
     with home.db.read() as connection:
         assert watch.rollbacks(connection) == {"asked": 0, "load": 1, "errors": 0, "novelty": 0}
@@ -65,7 +65,9 @@ def test_it_is_rolled_back_once_and_the_policy_rests(home, both):
 @pytest.mark.parametrize(
     ("said", "undone"),
     [
-        ([{"waits_s": 61, "error": "no"}, {"generation": 2}], False),  # half is no majority
+        ([{"waits_s": 61, "error": "no"}, {"generation": 2}], False),  # it may be that one's fault
+        ([{"waits_s": 61, "error": "no"}] * 2 + [{"generation": 2}] * 2, True),  # half
+        ([{"waits_s": 61, "error": "no"}] + [{"generation": 2}] * 3, False),
         ([{"waits_s": 61, "error": "no"}] * 2 + [{"generation": 2}], True),
         ([{"waits_s": 59, "error": "no"}], False),  # not for long enough
         ([{"waits_s": 61}], False),  # still loading
@@ -83,6 +85,23 @@ def test_whether_it_loads(home, both, said, undone):
         heard(home, str(number), **standing)
 
     assert (look(home).cause == Cause.LOAD) == undone
+
+
+def test_of_one_of_two_servers_that_does_not_load_it_is_told_also_after_the_watch(home, both):
+    heard(home, "a", waits_s=61, error="the disk\nis full")
+    heard(home, "b", generation=2)
+    heard(home, "new", waits_s=servers.LATE_S - 1)  # loads
+    heard(home, "gone", waits_s=61, silent_s=ALIVE_S + 5)
+
+    why = look(home).why
+    assert "does not load on 1 of 3 servers (a), for 61 s by now: the disk" in why
+    assert "but 1 answers with it: look at that server first" in why
+    assert Watch(home).step() is None
+    with home.db.read() as connection:
+        (late,) = servers.behind(connection, 2)
+    assert servers.told(late) == (
+        "server a answers with v, and not with production for 61 s: the disk is full"
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from click.testing import Result
 
 from tests.conftest import coloured
 from tests.training.commands import BAD_FILES, RECIPE, Toploss, answer, complaint
-from toploss import lineage, models, records, runs, shadow
+from toploss import lineage, models, records, runs, servers, shadow
 from toploss.home import Home
+from toploss.servers import Standing
 from training.run import Result as Trained
 
 
@@ -90,6 +91,20 @@ def test_rollback_answers_in_json(
 
     assert told == {"version": first, "generation": 3, "kind": "rollback"}
     assert "paused" in toploss("retraining", "status", home=home).stdout
+
+
+def test_a_server_that_does_not_come_to_production_is_listed(
+    toploss: Toploss, learned_home: Callable[..., Home]
+) -> None:
+    home = learned_home()
+    late = Standing(version=None, generation=None, wanted=1, waits_s=99, error="it is full")
+    with home.db.write() as connection:
+        servers.say(connection, "a", "host:1", late)
+
+    (told,) = answer(toploss("models", "list", "--json", home=home))["behind"]
+    assert (told["server"], told["version"], told["error"]) == ("host:1", None, "it is full")
+    shown = toploss("models", "list", home=home).stdout
+    assert "server host:1 answers with no version, and not with production for 99 s" in shown
 
 
 def test_a_candidate_beside_production(
