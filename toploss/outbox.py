@@ -3,6 +3,9 @@ and nothing is told that did not happen; `training.postman` brings it.
 
 A message is told at least once, under one id. A receiver gets its messages in their order; one that
 it does not take for minutes lets the others pass.
+
+Who is to be told, dispatchers say, each of its own receivers. A message is bound to those that are
+known when it is written, and is left to a dispatcher that has the address.
 """
 
 import time
@@ -11,18 +14,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from toploss.blobs import sha256
 from toploss.home import Home
 from toploss.ids import new_id
-from toploss.schema import outbox
+from toploss.schema import facts, outbox
 
 GIVEN_UP_S = 24 * 3600  # after what happened
 KEPT_S = 30 * 24 * 3600  # what was given up is counted for so long
 FIRST_S, LONGEST_S = 20.0, 3600.0  # between two attempts: doubled each time
 PATIENT = 5  # attempts, some ten minutes, that the messages after it wait for
 AT_ONCE = 1000
+NAMED = "receiver "  # how a fact begins that says when a dispatcher last named a receiver
+NAME_S = 60.0  # between two times that it does
+KNOWN_S = 3600.0  # for so long after it a receiver is known: a dispatcher may be started anew
+NOBODY = "no dispatcher that has its address (TOPLOSS_NOTIFY_URLS) has run since"
+
+_NAME = text(
+    "INSERT INTO facts (key, value) VALUES (:key, :value) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 class Type(StrEnum):
@@ -51,10 +63,13 @@ class Message:
 
 
 def put(connection: Connection, type: Type | str, data: dict[str, Any]) -> None:
-    """To be told if the caller's transaction is kept."""
+    """To be told if the caller's transaction is kept: to each receiver that is known. Where none
+    is, the next dispatcher addresses it."""
     now = time.time()
     row = {"id": new_id(), "type": str(type), "data": data, "at": now, "attempts": 0}
-    connection.execute(outbox.insert().values(**row, next_at=now))
+    known = _known(connection, now) or [None]
+    rows = [{**row, "next_at": now, "receiver": one} for one in known]
+    connection.execute(outbox.insert(), rows)
 
 
 def receiver(url: str) -> str:
@@ -63,21 +78,21 @@ def receiver(url: str) -> str:
 
 
 def address(home: Home, receivers: Iterable[str], *, now: float | None = None) -> int:
-    """A message for each receiver in place of each that has none yet; gives up those that are too
-    old, and forgets those for receivers that there are no more. Returns how many it gave up."""
+    """Say whom this dispatcher tells; put a message for each receiver in place of each that has
+    none yet; give up those that are too old, whoever they are for. Returns how many it gave up."""
     now = time.time() if now is None else now
-    waits, known = outbox.c.failed_at.is_(None), list(receivers)
+    waits, ours = outbox.c.failed_at.is_(None), set(receivers)
     new = waits & outbox.c.receiver.is_(None)
-    strange = outbox.c.receiver.is_not(None) & outbox.c.receiver.not_in(known)
     late = waits & (outbox.c.at < now - GIVEN_UP_S)
     over = outbox.c.failed_at < now - KEPT_S
     with home.db.read() as connection:  # most times there is nothing, and no lock to be had for it
-        if (
-            connection.execute(select(outbox.c.seq).where(new | strange | late | over)).first()
-            is None
-        ):
+        unnamed = ours - set(_known(connection, now, within_s=NAME_S))
+        some = select(outbox.c.seq).where(new | late | over)
+        if not unnamed and connection.execute(some).first() is None:
             return 0
     with home.db.write() as connection:
+        _name(connection, unnamed, now)
+        known = _known(connection, now)
         rows = connection.execute(
             select(outbox).where(new).order_by(outbox.c.seq).limit(AT_ONCE).with_for_update()
         ).all()
@@ -89,14 +104,16 @@ def address(home: Home, receivers: Iterable[str], *, now: float | None = None) -
         if copies:
             connection.execute(outbox.insert(), copies)
         connection.execute(delete(outbox).where(outbox.c.seq.in_([row.seq for row in rows])))
-        connection.execute(delete(outbox).where(strange | over))
-        return int(connection.execute(update(outbox).where(late).values(failed_at=now)).rowcount)
+        connection.execute(delete(outbox).where(over))
+        given_up = {"failed_at": now, "error": func.coalesce(outbox.c.error, NOBODY)}
+        return int(connection.execute(update(outbox).where(late).values(given_up)).rowcount)
 
 
-def due(home: Home, *, now: float | None = None) -> list[Message]:
-    """The next message of each receiver whose time has come."""
+def due(home: Home, receivers: Iterable[str], *, now: float | None = None) -> list[Message]:
+    """The next message whose time has come, of each of these receivers."""
     now = time.time() if now is None else now
-    query = select(outbox).where(outbox.c.failed_at.is_(None), outbox.c.receiver.is_not(None))
+    ours = outbox.c.failed_at.is_(None) & outbox.c.receiver.in_(list(receivers))
+    query = select(outbox).where(ours)
     with home.db.read() as connection:
         rows = connection.execute(query.order_by(outbox.c.seq).limit(AT_ONCE)).all()
     found: dict[str, Message] = {}
@@ -143,3 +160,17 @@ def counts(home: Home) -> tuple[int, int]:
         query = select(failed, func.count()).group_by(failed)
         numbers = {bool(gone): int(number) for gone, number in connection.execute(query)}
     return numbers.get(False, 0), numbers.get(True, 0)
+
+
+def _known(connection: Connection, now: float, *, within_s: float = KNOWN_S) -> list[str]:
+    """The receivers that a dispatcher has named lately."""
+    rows = connection.execute(select(facts).where(facts.c.key.startswith(NAMED)))
+    return [row.key.removeprefix(NAMED) for row in rows if float(row.value) > now - within_s]
+
+
+def _name(connection: Connection, receivers: Iterable[str], now: float) -> None:
+    for one in sorted(receivers):
+        connection.execute(_NAME, {"key": f"{NAMED}{one}", "value": repr(now)})
+    old = [f"{NAMED}{one}" for one in _known(connection, now, within_s=float("inf"))]
+    lately = {f"{NAMED}{one}" for one in _known(connection, now)}
+    connection.execute(delete(facts).where(facts.c.key.in_(sorted(set(old) - lately))))

@@ -63,7 +63,8 @@ class Postman:
         returns how many were brought. What was given up is told in the log."""
         if given_up := outbox.address(self._home, self._urls, now=now):
             log.error("action=notify outcome=given-up messages=%d", given_up)
-        found = [m for m in outbox.due(self._home, now=now) if outbox.take(self._home, m, now=now)]
+        due = outbox.due(self._home, self._urls, now=now)
+        found = [m for m in due if outbox.take(self._home, m, now=now)]
         errors: dict[int, str | None] = {m.seq: f"it took longer than {LIMIT_S:g} s" for m in found}
 
         def attempt(message: Message) -> None:

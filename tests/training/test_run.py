@@ -370,7 +370,7 @@ def test_a_later_run_is_compared_with_production(
     assert json.dumps(manifest["gate"]["verdict"]) == '"reject"'
     outbox.address(home, ["somebody"])
     types = []
-    while messages := outbox.due(home):
+    while messages := outbox.due(home, ["somebody"]):
         types += [message.type for message in messages]
         outbox.told(home, messages[0])
     ended = "run.succeeded"  # told last: version and verdict are there by then

@@ -16,7 +16,7 @@ upgrades = Table(
 )
 
 # What was fixed once for this data set: the split's shares and seed. And `vitals.DISPATCHER`,
-# `settling.MARK`.
+# `settling.MARK`, `outbox.NAMED`.
 facts = Table(
     "facts",
     metadata,
