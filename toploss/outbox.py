@@ -67,8 +67,8 @@ def put(connection: Connection, type: Type | str, data: dict[str, Any]) -> None:
     is, the next dispatcher addresses it."""
     now = time.time()
     row = {"id": new_id(), "type": str(type), "data": data, "at": now, "attempts": 0}
-    known = _known(connection, now) or [None]
-    rows = [{**row, "next_at": now, "receiver": one} for one in known]
+    known: list[str | None] = [*_known(connection, now)]
+    rows = [{**row, "next_at": now, "receiver": one} for one in known or [None]]
     connection.execute(outbox.insert(), rows)
 
 

@@ -92,13 +92,18 @@ class Cluster:
         found = self._list("list events", path, fieldSelector=f"involvedObject.name={name}")
         return sorted(found, key=when)
 
-    def output(self, pod: str, container: str) -> str:
-        """The end of what a container has printed; empty when there is nothing, or no such pod."""
+    def output(self, pod: str, container: str, *, since_s: int | None = None) -> str:
+        """The end of what a container has printed, each line behind its time; empty when there is
+        nothing, or no such pod.
+
+        Args:
+            since_s: only what it has printed for so many seconds.
+        """
         path = f"/api/v1/namespaces/{self._namespace}/pods/{pod}/log"
+        since = {} if since_s is None else {"sinceSeconds": since_s}
+        bounds: dict[str, Any] = {"tailLines": LOG_LINES, "limitBytes": LOG_BYTES, **since}
         try:
-            printed = self._ask(
-                "GET", path, container=container, tailLines=LOG_LINES, limitBytes=LOG_BYTES
-            )
+            printed = self._ask("GET", path, container=container, timestamps="true", **bounds)
             return printed.decode(errors="replace")
         except _Status as exc:
             if exc.status in (400, 404):  # the container has not begun; the pod is gone

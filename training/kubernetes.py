@@ -7,6 +7,8 @@ anything. The Job goes on without us; whoever dispatches next finds it by its na
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from toploss import attempts, records, states
 from toploss.attempts import Lease
@@ -14,11 +16,13 @@ from toploss.errors import Broken, Fenced, NotFound, ToplossError
 from toploss.home import Home
 from training import jobs
 from training.cluster import Cluster, Denied, Json, when
+from training.podlog import PodLog
 from training.pods import LOST, Sight, seen
 
 log = logging.getLogger("toploss.launcher")
 
-COLLECT_S = 30.0  # between two looks at what the pod has printed: a pod may vanish with it
+FOLLOW_S = 3.0  # between two looks at what the pods have printed: a pod may vanish with it
+COLLECT_S = 30.0  # likewise, at what the cluster says of them
 ENDING_S = 60.0  # for pods that were asked to end; after that the fence alone holds them off
 
 
@@ -79,8 +83,9 @@ class KubernetesLauncher:
         self._reason = ""
         self._stuck: float | None = None  # since when it does not begin, by the monotonic clock
         self._trouble = ""  # what was last said of that
-        self._collected = time.monotonic()
-        self._printed: dict[str, str] = {}  # by pod: a vanished one's last words are kept
+        self._collected = self._followed = time.monotonic()
+        self._printed: dict[str, PodLog] = {}  # by pod: a vanished one's last words are kept
+        self._events: list[str] = []
 
     def _create(self, lease: Lease) -> None:
         self._sweep()
@@ -108,6 +113,8 @@ class KubernetesLauncher:
             self._stuck, self._trouble = None, ""
             if time.monotonic() - self._collected > COLLECT_S:
                 self._collect(lease, pods)
+            elif time.monotonic() - self._followed > FOLLOW_S:
+                self._follow(lease, pods)
         else:
             self._wait(lease, sight, suspended=bool(job and job["spec"].get("suspend")))
 
@@ -145,20 +152,43 @@ class KubernetesLauncher:
                 return
             time.sleep(0.5)
 
+    def _follow(self, lease: Lease, pods: list[Json]) -> None:
+        """Keep what the pods have printed since the last time."""
+        with self._unless_denied(lease):
+            if self._read(pods):
+                self._keep(lease)
+
     def _collect(self, lease: Lease, pods: list[Json] | None = None) -> None:
-        """Keep what the pods have printed and what the cluster says of them beside the run's log;
-        that it cannot be had ends no run."""
+        """Keep what the pods have printed and what the cluster says of them beside the run's
+        log."""
         self._collected = time.monotonic()
-        try:
+        with self._unless_denied(lease):
             pods = self._cluster.pods(self._form.pods(lease)) if pods is None else pods
-            names = [pod["metadata"]["name"] for pod in pods]
-            for name in names:
-                printed = self._cluster.output(name, self._form.container)
-                self._printed[name] = printed or self._printed.get(name, "")
-            lines = [f"— pod {name} —\n{text}" for name, text in self._printed.items() if text]
-            lines += self._told(lease, names)
-            records.put_log(self._home, lease.run, lease.fence, "\n".join(lines))
+            self._read(pods)
+            self._events = self._told(lease, [pod["metadata"]["name"] for pod in pods])
+            self._keep(lease)
+
+    def _read(self, pods: list[Json]) -> bool:
+        """Whether they have printed anything."""
+        self._followed = time.monotonic()
+        names = [pod["metadata"]["name"] for pod in pods]
+        for name in names:
+            if name not in self._printed:
+                self._printed[name] = PodLog(self._cluster, name, self._form.container)
+        new = [self._printed[name].follow() for name in names]
+        return any(new)
+
+    def _keep(self, lease: Lease) -> None:
+        lines = [f"— pod {name} —\n{log.text}" for name, log in self._printed.items() if log.text]
+        records.put_log(self._home, lease.run, lease.fence, "\n".join(lines + self._events))
+
+    @contextmanager
+    def _unless_denied(self, lease: Lease) -> Iterator[None]:
+        """That a log cannot be had ends no run, and is tried again with the next collecting."""
+        try:
+            yield
         except ToplossError as exc:
+            self._followed = self._collected + COLLECT_S
             log.warning("run %s: what its pod has printed is not to be had: %s", lease.run, exc)
 
     def _told(self, lease: Lease, pods: list[str]) -> list[str]:

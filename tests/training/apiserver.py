@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ class ApiServer:
         self.jobs: dict[str, Json] = {}
         self.pods: dict[str, Json] = {}
         self.logs: dict[str, str] = {}
+        self.sent: list[int] = []  # lines of each answer with a log
+        self._stamps: dict[str, list[float]] = {}  # when each line of a log was seen first
         self.events: list[Json] = []
         self.asked: list[tuple[str, str]] = []  # method and path
         self.faults: list[tuple[str, int, dict[str, str]]] = []  # of the next requests that match
@@ -92,8 +96,20 @@ class ApiServer:
         if found := re.fullmatch(rf"{core}/pods/([^/]+)/log", path):
             assert query["container"] == self.form.container
             pod = found[1]
-            return (200, self.logs.get(pod, "")) if pod in self.pods else (404, status(404, pod))
+            return (200, self._log(pod, query)) if pod in self.pods else (404, status(404, pod))
         return 404, status(404, path)
+
+    def _log(self, pod: str, query: dict[str, str]) -> str:
+        lines, stamps = self.logs.get(pod, "").splitlines(), self._stamps.setdefault(pod, [])
+        stamps += [time.time()] * (len(lines) - len(stamps))
+        since = time.time() - float(query.get("sinceSeconds", "inf"))
+        found = [
+            f"{datetime.fromtimestamp(int(at), UTC):%FT%T}.{int(at % 1 * 1e9):09}Z {line}"
+            for at, line in zip(stamps, lines, strict=True)
+            if at >= since
+        ]
+        self.sent.append(len(found))
+        return "".join(f"{line}\n" for line in found[-int(query["tailLines"]) :])
 
     def _create(self, job: Json) -> Any:
         try:

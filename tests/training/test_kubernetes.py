@@ -248,6 +248,37 @@ def test_without_the_right_to_read_logs_the_run_goes_on(
     assert "allow `get pods/log`" in caplog.text
 
 
+def test_what_a_pod_prints_is_there_within_seconds_and_asked_for_once(
+    home: Home, server: ApiServer, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.kubernetes.FOLLOW_S", 0)
+    monkeypatch.setattr("training.podlog.OVERLAP_S", 0.5)
+    run, name = queued(home)
+    dispatcher.step()
+    taken_up(home, run)
+    pod = f"{name}-x1"
+    server.pod(name, "Running", running={})
+    server.logs[pod] = "".join(f"epoch {number}\n" for number in range(300))
+    dispatcher.step()
+    assert records.read_log(home, run).endswith("epoch 298\nepoch 299")
+    time.sleep(0.6)
+
+    server.logs[pod] += "epoch 300\n"
+    dispatcher.step()
+    server.logs[pod] += "epoch 300\n"  # the same words once more
+    dispatcher.step()
+    kept = home.blobs.get(records.log_path(run, 1))
+    written: list[str] = []
+    monkeypatch.setattr(records, "put_log", lambda *_: written.append("again"))
+    dispatcher.step()
+
+    assert kept.decode().endswith("epoch 299\nepoch 300\nepoch 300")
+    assert kept.count(b"epoch 0\n") == 1
+    assert max(server.sent[1:]) <= 2  # nothing but the last moments
+    assert written == []
+    assert not any("events" in asked[1] for asked in server.asked)  # those come more seldom
+
+
 def _unschedulable(server: ApiServer, name: str) -> None:
     message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
     condition = {"type": "PodScheduled", "status": "False", "message": message}
