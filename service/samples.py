@@ -142,6 +142,7 @@ def erase(
     """Its image goes, and all that was made of it: thumbnails, likeness, scores, captures, its rows
     in the features and golden images of every version, its picture in reports. A tombstone stays.
     `ended` is null while a run that began before may publish more of it; the rest follows then.
+    `doubt` says what the storage could not make sure of, else it is null.
     To ask again changes nothing."""
     why = reason or (body.reason if body else "")
     stone = erasure.erase(home, sample_id, reason=why, actor=actor)
@@ -153,6 +154,7 @@ def erase(
         "actor": stone.actor,
         "at": times.iso(stone.at),
         "ended": None if stone.ended_at is None else times.iso(stone.ended_at),
+        "doubt": stone.doubt,
     }
 
 

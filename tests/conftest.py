@@ -167,6 +167,15 @@ def new_s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], di
     return made
 
 
+def into_bucket(home: Home) -> Path:
+    """Move the files of a copied home into the bucket of its settings; the folder that is gone."""
+    folder = home.settings.home / "storage"
+    for file in filter(Path.is_file, folder.rglob("*")):
+        home.blobs.put_file(str(file.relative_to(folder)), file)
+    shutil.rmtree(folder)
+    return folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_home(request: pytest.FixtureRequest, open_home: Callable[..., Home]) -> Home:
     """One on each of the databases."""

@@ -1,7 +1,8 @@
 """Bytes in the storage, by content hash or by path."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from toploss import stores
@@ -122,6 +123,27 @@ class Blobs:
                 self._store.remove(path)
             except OSError as exc:
                 raise self._failed(f"{path} cannot be removed from", exc) from exc
+
+    def forget(self, paths: Iterable[str]) -> str | None:
+        """Remove files, and all that a bucket keeps of what they were before. Returns what could
+        not be made sure of, in words; None: nothing is left.
+
+        Raises:
+            Broken: the storage cannot be written, or keeps what may not be removed.
+        """
+        doubts = [self._forgotten(path, partial(self._store.forget, path)) for path in paths]
+        return next(filter(None, doubts), None)
+
+    def forget_old(self, folder: str, names: tuple[str, ...]) -> str | None:
+        """The same of what files below a folder were before, whose names end so; what they are now
+        stays. Raises Broken."""
+        return self._forgotten(folder, partial(self._store.forget_old, folder, names))
+
+    def _forgotten(self, path: str, forget: Callable[[], str | None]) -> str | None:
+        try:
+            return forget()
+        except OSError as exc:
+            raise self._failed(f"{path} cannot be removed from", exc) from exc
 
     def delete_parts(self, folder: str, *, older_s: float) -> None:
         """Remove the halves of files that a kill left in a folder, if they are so old. Raises

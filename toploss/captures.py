@@ -198,7 +198,7 @@ def erase(home: Home, capture_id: str) -> str | None:
 
 def forget(home: Home, sample_id: str) -> None:
     """Delete what was captured of an image that is erased as a sample. Raises Broken."""
-    _remove(home, captures.c.sha256 == sample_id)
+    _remove(home, captures.c.sha256 == sample_id, for_good=True)
 
 
 def expire(home: Home, *, all_of_them: bool = False) -> int:
@@ -350,7 +350,7 @@ def _let_go(home: Home, row: Row[Any], over: ColumnElement[bool]) -> bool:
     return _remove(home, over & unlabelled & (captures.c.id == row.id)) is not None
 
 
-def _remove(home: Home, which: ColumnElement[bool]) -> Row[Any] | None:
+def _remove(home: Home, which: ColumnElement[bool], *, for_good: bool = False) -> Row[Any] | None:
     """Delete one capture; returns it as it was. Its days end first, so that nobody sees it and the
     sweep finds again what fails in between; the bytes go while no lock is held; then the row."""
     with home.db.write() as connection:
@@ -360,7 +360,7 @@ def _remove(home: Home, which: ColumnElement[bool]) -> Row[Any] | None:
         this = captures.c.id == row.id
         ended = {"state": State.DISCARDED.value, "until": 0.0}
         connection.execute(captures.update().where(this).values(ended))
-    home.blobs.delete([path(row.id)])
+    (home.blobs.forget if for_good else home.blobs.delete)([path(row.id)])
     with home.db.write() as connection:
         connection.execute(capture_claims.delete().where(capture_claims.c.capture_id == row.id))
         return row if connection.execute(captures.delete().where(this)).rowcount else None

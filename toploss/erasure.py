@@ -11,7 +11,7 @@ in its weights: train anew, and prune the versions that learned from it.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ from toploss.splits import Split
 from toploss.states import ACTIVE
 
 LONGEST_REASON = 1000  # characters
+HOLDING = (
+    FEATURES,
+    GOLDEN,
+    REPORT,
+)  # how the files of a version end that hold something of samples
 HALF_S = 3600.0  # after which half an image that a kill left is nobody's
 
 
@@ -55,6 +60,7 @@ class Tombstone:
     actor: str
     at: float  # seconds since 1970
     ended_at: float | None  # None: something made of it may be left, and is looked for again
+    doubt: str | None = None  # of an erasure just made: what the storage could not make sure of
 
 
 def erase(home: Home, sample_id: str, *, reason: str, actor: str) -> Tombstone:
@@ -72,10 +78,10 @@ def erase(home: Home, sample_id: str, *, reason: str, actor: str) -> Tombstone:
         row = samples.find(connection, sample_id)
         if row.state != State.ERASED:
             _bury(connection, row, checked(reason), actor)
-    _sweep(home, sample_id)
+    doubt = _sweep(home, sample_id)
     found = of(home, sample_id)
     assert found is not None, "it was erased just now"
-    return found
+    return replace(found, doubt=doubt)
 
 
 def checked(reason: str) -> str:
@@ -164,18 +170,19 @@ def _bury(connection: Connection, row: Row[Any], reason: str, actor: str) -> Non
     )
 
 
-def _sweep(home: Home, sample_id: str) -> None:
-    """Whatever was made of it, in the storage. A run that is active may publish more of it: as long
-    as there is one, the erasure stays open."""
+def _sweep(home: Home, sample_id: str) -> str | None:
+    """Whatever was made of it, in the storage; returns what that could not make sure of. A run that
+    is active may publish more of it: as long as there is one, the erasure stays open."""
     with home.db.read() as connection:
         seq, trains = samples.find(connection, sample_id).seq, _trains(connection)
-    home.blobs.delete([image_path(sample_id)])
+    doubt = home.blobs.forget([image_path(sample_id)])
     home.blobs.delete_parts(image_path(sample_id).rpartition("/")[0], older_s=HALF_S)
     captures.forget(home, sample_id)
     failed: list[Broken] = []
     for version in models.listed(home):
         try:
             _take_out(home, version, sample_id)
+            home.blobs.forget_old(version.path, HOLDING)
         except Broken as exc:  # the others come all the same
             failed.append(exc)
     if failed:
@@ -184,6 +191,7 @@ def _sweep(home: Home, sample_id: str) -> None:
         with home.db.write() as connection:
             this = (erasures.c.sample_seq == seq) & erasures.c.ended_at.is_(None)
             connection.execute(erasures.update().where(this).values(ended_at=time.time()))
+    return doubt
 
 
 def _trains(connection: Connection) -> bool:

@@ -131,7 +131,7 @@ def record(
             connection, home, kept, class_id, known, actor=actor, split=split, chosen=chosen
         )
     if row.state == State.ERASED:
-        home.blobs.delete([image_path(kept.id)])
+        home.blobs.forget([image_path(kept.id)])
         raise events.erased(kept.id)
     standing, revision = Standing.of(row), row.revision
     conflict = class_id != row.class_id and not _given_before(connection, kept.id, class_id)

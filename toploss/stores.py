@@ -7,7 +7,7 @@ whole or not at all.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,12 @@ ANSWER_S = 15.0  # between two pieces of an answer
 ASK_S = 60.0  # of a question without content, all tries together
 CARRY_S = 900.0  # of a file's content
 CONNECTIONS = 32  # at a time, of one process
+# What a key may not ask, or a store does not know.
+NOT_TOLD = ("AccessDenied", "NotImplemented", "MethodNotAllowed", "403", "405", "501")
+DOUBT = (
+    "whether the bucket keeps old versions of objects could not be told; allow the key "
+    "s3:GetBucketVersioning, or see docs/storage.md"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,14 @@ class Store(Protocol):
 
     def remove(self, path: str) -> None:
         """One that is not there is no error."""
+
+    def forget(self, path: str) -> str | None:
+        """Remove a file and all that is kept of what it was before. Returns what cannot be told of
+        that, in words; None: nothing is left."""
+
+    def forget_old(self, folder: str, names: tuple[str, ...]) -> str | None:
+        """The same of what files below a folder were before, and of those that are gone, if their
+        names end so. What they are now stays."""
 
     def below(self, folder: str) -> list[Stored]:
         """Every file below a folder, halves included; none where there is no such folder."""
@@ -119,6 +133,13 @@ class Folder:
                 self._fs.rm_file(self._full(path))
         except FileNotFoundError:
             pass  # somebody else was faster
+
+    def forget(self, path: str) -> str | None:
+        self.remove(path)
+        return None
+
+    def forget_old(self, folder: str, names: tuple[str, ...]) -> str | None:
+        return None  # what a file was before, a folder does not keep
 
     def below(self, folder: str) -> list[Stored]:
         try:
@@ -202,6 +223,65 @@ class Bucket:
         with self._told():
             bucket, key, _ = self._fs.split_path(self._full(path))
             self._fs.call_s3("delete_object", Bucket=bucket, Key=key, timeout=ASK_S)
+
+    def forget(self, path: str) -> str | None:
+        self.remove(path)  # where versions are kept, it is one of the old ones from here on
+        return self._forget(path, lambda name, _: name == path)
+
+    def forget_old(self, folder: str, names: tuple[str, ...]) -> str | None:
+        return self._forget(f"{folder}/", lambda name, newest: not newest and name.endswith(names))
+
+    def _forget(self, below: str, which: Callable[[str, bool], bool]) -> str | None:
+        """Delete for good the versions that a bucket keeps of objects, their marks last: a mark
+        that goes first would bring back what lies under it.
+
+        Args:
+            which: by an object's path, and whether the version is the newest of it.
+        """
+        root = self._full("").partition("/")[2]
+        with self._told():
+            try:
+                found = list(self._versions(f"{root}{below}"))
+            except OSError as exc:
+                if _code(exc) not in NOT_TOLD:
+                    raise
+                return self._doubt()
+            for one in found:
+                if which(one["Key"].removeprefix(root), one["IsLatest"]):
+                    this = {"Key": one["Key"], "VersionId": one["VersionId"]}
+                    self._fs.call_s3("delete_object", Bucket=self._bucket, **this, timeout=ASK_S)
+        return None
+
+    def _versions(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """What a bucket keeps of all objects whose names begin so, marks of deletion last."""
+        marks: list[dict[str, Any]] = []
+        more: dict[str, str] = {}
+        while True:
+            page = self._fs.call_s3(
+                "list_object_versions", Bucket=self._bucket, Prefix=prefix, **more, timeout=ASK_S
+            )
+            yield from page.get("Versions", [])
+            marks += page.get("DeleteMarkers", [])
+            if not page.get("IsTruncated"):
+                break
+            more = {"KeyMarker": page["NextKeyMarker"]}
+            more |= {"VersionIdMarker": page.get("NextVersionIdMarker", "")}
+        yield from marks
+
+    def _doubt(self) -> str | None:
+        """What is to be said where versions cannot be listed. Raises OSError: they are kept."""
+        try:
+            told = self._fs.call_s3("get_bucket_versioning", Bucket=self._bucket, timeout=ASK_S)
+        except OSError as exc:
+            if _code(exc) not in NOT_TOLD:
+                raise
+            return DOUBT
+        if told.get("Status"):
+            raise OSError(
+                "the bucket keeps old versions of objects, and the key may not see them: allow it "
+                "s3:ListBucketVersions and s3:DeleteObjectVersion"
+            )
+        return None
 
     def below(self, folder: str) -> list[Stored]:
         with self._told():

@@ -25,6 +25,7 @@ class Replayed:
     erased: int
     before: int  # were erased already
     unknown: int  # no such samples are here
+    doubt: str | None = None  # of an erasure, as `Tombstone` has it
 
 
 def listed(home: Home) -> list[Tombstone]:
@@ -53,16 +54,17 @@ def replay(home: Home, file: Path, *, actor: str) -> Replayed:
     """
     stones = list(_read(file))
     erased = before = unknown = 0
+    doubt = None
     for sample_id, reason in stones:
         if erasure.of(home, sample_id) is not None:
             before += 1
             continue
         try:
-            erasure.erase(home, sample_id, reason=reason, actor=actor)
+            doubt = erasure.erase(home, sample_id, reason=reason, actor=actor).doubt or doubt
             erased += 1
         except NotFound:
             unknown += 1
-    return Replayed(erased=erased, before=before, unknown=unknown)
+    return Replayed(erased=erased, before=before, unknown=unknown, doubt=doubt)
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:

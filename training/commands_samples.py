@@ -129,7 +129,8 @@ def erase(
         done = tombstones.replay(Home.open(), file, actor="local")
         return Answer(
             asdict(done),
-            f"{done.erased} samples erased; {done.before} were before, {done.unknown} are not here",
+            f"{done.erased} samples erased; {done.before} were before, {done.unknown} are not here"
+            + (f"; {done.doubt}" if done.doubt else ""),
         )
     if file is not None or sample is None or reason is None:
         raise typer.BadParameter("give a sample and its --reason, or a file by --from")
@@ -141,4 +142,6 @@ def _told(stone: "Tombstone") -> str:
     text = f"erased on {when(stone.at)} by {stone.actor}: {stone.reason}"
     if stone.ended_at is None:
         text += "; a run that began before may hold more of it, which goes when that has ended"
+    if stone.doubt is not None:
+        text += f"; {stone.doubt}"
     return text

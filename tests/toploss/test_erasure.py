@@ -228,7 +228,7 @@ def test_what_the_storage_did_not_give_up_goes_the_next_time(
         raise Broken("the storage is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(home.blobs, "delete", away)
+        patch.setattr(home.blobs, "forget", away)
         with pytest.raises(Broken):
             gone(home, sample)
 

@@ -10,6 +10,8 @@ from threading import Thread
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
+from s3fs import S3FileSystem
 
 from toploss import stores
 from toploss.blobs import Blobs
@@ -96,6 +98,89 @@ def test_objects_have_their_plain_names(bucket, new_s3):
     name, key = bucket.root.removeprefix("s3://").split("/", 1)
     client = boto3.client("s3", endpoint_url=new_s3()["s3_endpoint_url"])
     assert client.get_object(Bucket=name, Key=f"{key}/a/b")["Body"].read() == b"bytes"
+
+
+@pytest.fixture
+def versioned(bucket, new_s3):
+    """A bucket that keeps old versions, and what they are: path → contents; of a mark, None."""
+    name, _, prefix = bucket.root.removeprefix("s3://").partition("/")
+    client = boto3.client("s3", endpoint_url=new_s3()["s3_endpoint_url"])
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+
+    def kept():
+        found = {}
+        page = client.list_object_versions(Bucket=name)
+        for one in page.get("Versions", []):
+            this = {"Key": one["Key"], "VersionId": one["VersionId"]}
+            content = client.get_object(Bucket=name, **this)["Body"].read()
+            found.setdefault(one["Key"].removeprefix(f"{prefix}/"), []).append(content)
+        for one in page.get("DeleteMarkers", []):
+            found.setdefault(one["Key"].removeprefix(f"{prefix}/"), []).append(None)
+        return found
+
+    return bucket, kept
+
+
+def test_what_is_forgotten_leaves_no_old_version(versioned, monkeypatch):
+    bucket, kept = versioned
+    ask = S3FileSystem.call_s3
+
+    def call_s3(self, method, **asked):
+        """Two at a time."""
+        few = {"MaxKeys": 2} if method == "list_object_versions" else {}
+        return ask(self, method, **asked, **few)
+
+    monkeypatch.setattr(S3FileSystem, "call_s3", call_s3)
+    for content in (b"1", b"2"):
+        bucket.put("a", content)
+        bucket.put("ab", content)  # begins like it
+    bucket.delete(["a"])
+    bucket.put("a", b"3")
+    assert len(kept()["a"]) == 4
+
+    assert bucket.forget(["a", "never there"]) is None
+
+    assert kept() == {"ab": [b"2", b"1"]}
+    assert bucket.forget_old("", ("b",)) is None  # another folder's
+    bucket.put("v/x-report", b"old")
+    bucket.put("v/x-report", b"new")
+    bucket.put("v/features", b"gone")
+    bucket.put("v/weights", b"gone too")
+    bucket.put("vv/report", b"old")
+    bucket.put("vv/report", b"new")
+    bucket.delete(["v/features", "v/weights"])
+    bucket.forget_old("v", ("report", "features"))
+    found = kept()
+    assert found["v/x-report"] == [b"new"]
+    assert [content for content in found["v/features"] if content] == []
+    assert found["v/weights"] == [b"gone too", None]
+    assert len(found["vv/report"]) == 2
+
+
+def test_where_old_versions_cannot_be_seen_it_is_said(versioned, new_s3, monkeypatch):
+    bucket, kept = versioned
+    plain = Blobs(new_s3()["storage_url"], endpoint=new_s3()["s3_endpoint_url"])
+    denied = {"list_object_versions"}
+    ask = S3FileSystem.call_s3
+
+    def call_s3(self, method, **asked):
+        if method in denied:
+            cause = ClientError({"Error": {"Code": "AccessDenied"}}, method)
+            raise PermissionError("no") from cause
+        return ask(self, method, **asked)
+
+    monkeypatch.setattr(S3FileSystem, "call_s3", call_s3)
+    for blobs in (bucket, plain):
+        blobs.put("a", b"1")
+
+    assert plain.forget(["a"]) is None  # it keeps none, as it says itself
+    with pytest.raises(Broken, match="s3:ListBucketVersions and s3:DeleteObjectVersion"):
+        bucket.forget(["a"])
+    denied.add("get_bucket_versioning")
+    assert bucket.forget(["a"]) == stores.DOUBT
+    denied.clear()
+    assert bucket.forget(["a"]) is None
+    assert kept() == {}
 
 
 def test_processes_that_were_forked_have_connections_of_their_own(bucket):

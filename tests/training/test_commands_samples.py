@@ -47,6 +47,6 @@ def test_the_erased_are_written_down_and_given_again(
     again = json.loads(run("erase", "--from", str(file), "--json").stdout)
 
     assert told == {"file": str(file), "erased": 1}
-    assert again == {"erased": 0, "before": 1, "unknown": 0}
+    assert again == {"erased": 0, "before": 1, "unknown": 0, "doubt": None}
     assert run("erase", sample, "--from", str(file)).exit_code == 2
     assert run("erase", "--from", str(tmp_path / "none")).exit_code == 1

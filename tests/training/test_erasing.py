@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 from safetensors.numpy import load, load_file, save
 
-from tests.conftest import BRIEF
+from tests.conftest import BRIEF, into_bucket
 from toploss import artifact, bentostore, erasure, loading, models, novelty, snapshots
 from toploss.answers import Reader
 from toploss.artifact import FEATURES, GOLDEN, MANIFEST, REPORT, WEIGHTS
@@ -91,6 +92,39 @@ def test_it_leaves_the_features_the_golden_images_and_the_report(
 
 def _first(snapshot: Any) -> list[str]:
     return [row.id for row in snapshot.of_split("valid")[:16]]
+
+
+def test_a_bucket_that_keeps_old_versions_keeps_nothing_of_it(
+    learned_home: Callable[..., Home], new_s3: Callable[[], dict[str, str]]
+) -> None:
+    made = new_s3()
+    bucket = made["storage_url"].removeprefix("s3://").partition("/")[0]
+    client = boto3.client("s3", endpoint_url=made["s3_endpoint_url"])
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    home = learned_home(**made)
+    into_bucket(home)
+    sample = pictured(home, production(home))
+    image = home.blobs.get_image(sample)
+
+    def holding() -> set[str]:
+        """The objects of which any version has something of the sample."""
+        found = set()
+        for one in client.list_object_versions(Bucket=bucket)["Versions"]:
+            this = {"Key": one["Key"], "VersionId": one["VersionId"]}
+            content = client.get_object(Bucket=bucket, **this)["Body"].read()
+            marks = (image, bytes.fromhex(sample), f'data-sample="{sample}"'.encode())
+            found |= {one["Key"].rpartition("/")[2]} if any(m in content for m in marks) else set()
+        return found
+
+    assert {sample, REPORT} < holding()
+    report = f"{production(home).path}/{REPORT}"
+    home.blobs.put(report, home.blobs.get(report))  # made anew once before
+
+    stone = erasure.erase(home, sample, reason="asked for", actor="root")
+
+    assert (stone.doubt, stone.ended_at is not None) == (None, True)
+    assert holding() == set()
+    assert rows_with(home, production(home), sample) == {FEATURES: 0, GOLDEN: 0}
 
 
 def test_a_copy_that_was_fetched_before_is_mended(home: Home, bentoml_home: Path) -> None:

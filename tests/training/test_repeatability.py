@@ -1,7 +1,6 @@
 """Equal trainings are equal to the last bit, whatever happens around them."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import QUICK
+from tests.conftest import QUICK, into_bucket
 from tests.toploss import given
 from toploss import attempts, lineage, models, records, runs, snapshots
 from toploss.artifact import WEIGHTS
@@ -199,10 +198,7 @@ def test_in_a_bucket_a_run_that_broke_goes_on_and_a_retraining_begins_with_produ
 ) -> None:
     """As from a folder, to the last bit, and nothing of it lies on this machine."""
     whole, home = learned[1], learned_home(**new_s3(), retrain_start="shrink-perturb")
-    moved = home.settings.home / "storage"
-    for file in filter(Path.is_file, moved.rglob("*")):
-        home.blobs.put_file(str(file.relative_to(moved)), file)
-    shutil.rmtree(moved)
+    folder = into_bucket(home)
     kept = attempts.note
 
     def break_off(home: Home, lease: Any, **fields: Any) -> None:
@@ -230,7 +226,7 @@ def test_in_a_bucket_a_run_that_broke_goes_on_and_a_retraining_begins_with_produ
     (began, *_) = lineage.began_with(home, lease.run)
     assert (began.version, began.how) == (result.version, "shrink-perturb")
     assert warm.gate["against"] == result.version
-    assert not moved.exists()
+    assert not folder.exists()
     assert not list((home.settings.home / "logs").rglob("*.txt"))
 
 
