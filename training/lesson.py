@@ -51,6 +51,18 @@ class Learned:
     dead_before: float | None  # share of channels that were never above zero before
 
 
+def check(home: Home, plan: Plan) -> None:
+    """Whether there are the architecture and weights that a lesson begins with, known before
+    anything that takes its time. What is downloaded stays in the library's cache.
+
+    Raises:
+        BadInput: they are not to be had. Pruned, Broken: what it begins with is gone.
+    """
+    network.build(plan.arch, 2, size=plan.size, weights=_weights(home, plan))
+    if plan.start is not None:
+        _kept(home, plan.start)
+
+
 def learn(
     home: Home,
     material: Material,

@@ -30,6 +30,7 @@ def find(home: Home, plan: Plan, heard: Callable[[float], None] = lambda _: None
         raise BadInput("random weights see no likeness; give --weights default or a file")
     memory.keep_freed()
     plan = plan.stored(home)
+    lesson.check(home, plan)
     pictures = Pictures(home, preprocessing(plan))
     with home.db.read() as connection:
         taking_part = snapshots.taking_part(connection)

@@ -54,6 +54,7 @@ def replay(home: Home, run_id: str, follower: Follower) -> Replay:
     plan = Plan.from_json(run["settings"])
     snapshot = erasure.none_of(home, snapshots.load(home, run["fingerprint"]))
     device, threads = hardware(home), int(card["threads"])
+    lesson.check(home, plan)
     pictures = Pictures(home, preprocessing(plan))
     pictures.warm(snapshot.rows, threads, lambda _: None)
     learned = lesson.learn(

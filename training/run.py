@@ -152,6 +152,8 @@ def _begin(home: Home, lease: Lease, diary: Diary) -> _Scene:
     device = hardware(home)
     company = ranks.join(device)
     threads = max(1, home.settings.thread_count // company.here)
+    diary.enter("weights")
+    lesson.check(home, plan)
     diary.enter("snapshot")
     checkpoints = Checkpoints(home, lease.run)
     moment = checkpoints.last()

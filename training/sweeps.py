@@ -17,6 +17,8 @@ def sweep(home: Home, plan: Plan, stage: int, follower: Follower) -> Finder:
     Raises:
         BadData, BadInput: they cannot be trained on, or not with these settings.
     """
+    plan = plan.stored(home)
+    lesson.check(home, plan)
     snapshot = snapshots.freeze(home)
     pictures = Pictures(home, preprocessing(plan))
     threads = home.settings.thread_count
@@ -24,7 +26,7 @@ def sweep(home: Home, plan: Plan, stage: int, follower: Follower) -> Finder:
     return lesson.sweep(
         home,
         lesson.material(pictures, snapshot),
-        plan.stored(home),
+        plan,
         stage,
         follower,
         threads=threads,

@@ -290,9 +290,38 @@ def test_weights_of_another_architecture_are_refused(
 ) -> None:
     file = tmp_path / "other.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, file)
+    stages: list[str] = []
 
     with pytest.raises(BadInput, match="not one of resnet18: it lacks"):
-        training.fit(home=learned_home(), **{**QUICK, "arch": "resnet18", "weights": str(file)})
+        training.fit(
+            home=learned_home(),
+            watch=lambda stage, _done: stages.append(stage),
+            **{**QUICK, "arch": "resnet18", "weights": str(file)},
+        )
+
+    assert stages == ["weights"]  # nothing that takes its time came first
+
+
+def test_without_the_internet_it_says_so_before_it_reads_the_pictures(
+    learned_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, stages = learned_home(), list[str]()
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", away)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
+
+    with pytest.raises(BadInput, match="of resnet18 cannot be fetched.*--weights FILE.*--weights"):
+        training.fit(
+            home=home,
+            watch=lambda stage, _done: stages.append(stage),
+            **{**QUICK, "arch": "resnet18", "weights": "default"},
+        )
+
+    assert stages == ["weights"]
+    assert records.listed(home)[0]["error"].endswith("--weights none")
 
 
 def test_one_training_at_a_time(learned_home: Callable[..., Home]) -> None:
