@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from toploss import erasure, tables
+from toploss import erasure, tables, times
 from toploss.erasure import Tombstone
 from toploss.errors import BadInput, NotFound
 from toploss.home import Home
@@ -39,14 +39,16 @@ def listed(home: Home) -> list[Tombstone]:
 
 def as_csv(stones: Iterable[Tombstone]) -> Iterator[str]:
     """Line by line, with a header; what `replay` reads."""
-    for row in (COLUMNS, *((stone.id, stone.reason, stone.actor, stone.at) for stone in stones)):
+    rows = ((stone.id, stone.reason, stone.actor, times.iso(stone.at)) for stone in stones)
+    for row in (COLUMNS, *rows):
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(map(tables.cell, row))
         yield line.getvalue()
 
 
 def replay(home: Home, file: Path, *, actor: str) -> Replayed:
-    """Erase what the file names and is still here: its columns are `id` and `reason`.
+    """Erase what the file names and is still here, now: of its columns, `id` and `reason` are read,
+    and no others, so that files with times of any kind will do.
 
     Raises:
         BadInput: the file cannot be read, or a row is no tombstone; nothing was erased.

@@ -1,6 +1,7 @@
 """The commands on single samples, from the line that is typed to its answer."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,18 @@ def test_the_erased_are_written_down_and_given_again(
     again = json.loads(run("erase", "--from", str(file), "--json").stdout)
 
     assert told == {"file": str(file), "erased": 1}
+    assert re.search(r",local,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\n$", file.read_text())
     assert again == {"erased": 0, "before": 1, "unknown": 0, "doubt": None}
     assert run("erase", sample, "--from", str(file)).exit_code == 2
     assert run("erase", "--from", str(tmp_path / "none")).exit_code == 1
+
+
+def test_a_file_of_0_1_with_seconds_since_1970_is_read_too(
+    home: Home, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    sample, file = given.sample(home, 1, "cat").id, tmp_path / "erased.csv"
+    file.write_text(f"id,reason,actor,at\n{sample},asked for,ann,1764170000.25\n")
+
+    again = json.loads(run("erase", "--from", str(file), "--json").stdout)
+
+    assert again == {"erased": 1, "before": 0, "unknown": 0, "doubt": None}
