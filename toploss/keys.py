@@ -4,7 +4,7 @@ import hmac
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,9 @@ SHORTEST = 20  # characters of a key that somebody made up
 NAME = re.compile(r"[A-Za-z0-9][-._A-Za-z0-9]{0,63}")
 HASH = re.compile(r"[0-9a-f]{64}")
 FROM_FILE = "admin"  # the name of the key in TOPLOSS_ADMIN_KEY_FILE
+# Behind the name of a file's key, where the database has or had one of that name: what either has
+# decided is told apart. No name that somebody gives has an @.
+OF_FILE = "@file"
 SIGNING = "session_secret"  # the fact that holds it
 
 
@@ -66,7 +69,8 @@ class Ring:
 
     @classmethod
     def load(cls, home: Home, *, again: bool = False) -> Self:
-        """From the database and from the files of the settings.
+        """From the database and from the files of the settings. A file's key with a name that the
+        database has, or had, is called `NAME@file`.
 
         Args:
             again: by who has seen the files before: one that is gone by now takes its keys with
@@ -79,7 +83,12 @@ class Ring:
             rows = connection.execute(select(table)).all()
         stored = {row.sha256: _key(row) for row in rows if row.revoked_at is None}
         given = cls.of_files(home.settings, may_be_gone=again or bool(rows))
-        return cls(keys=stored | given.keys, ever=bool(rows) or given.ever)
+        taken = {row.name for row in rows}
+        others = {
+            digest: replace(key, name=key.name + OF_FILE) if key.name in taken else key
+            for digest, key in given.keys.items()
+        }
+        return cls(keys=stored | others, ever=bool(rows) or given.ever)
 
     @classmethod
     def of_files(cls, settings: Settings, *, may_be_gone: bool = False) -> Self:
@@ -98,10 +107,14 @@ def create(home: Home, name: str, role: str) -> str:
     """Make a key; returns its secret, which is shown this once.
 
     Raises:
-        BadInput: no such role, or a name that cannot be one. Refused: the name is taken; also a
-        revoked key keeps its name, which stands in the trail of decisions.
+        BadInput: no such role, or a name that cannot be one. Refused: the name is taken, here or in
+        TOPLOSS_KEYS_FILE; also a revoked key keeps its name, which stands in the trail of
+        decisions. BadSettings: that file cannot be read as keys.
     """
     _refuse_wrong(name, role)
+    file = home.settings.keys_file
+    if file is not None and file.exists() and name in {key.name for key in _hashed(file).values()}:
+        raise Refused(f"there is a key {name!r} in {file}; take another name, or remove its line")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     with home.db.write() as connection:
         taken = connection.execute(select(table).where(table.c.name == name)).first()

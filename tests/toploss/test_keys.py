@@ -127,6 +127,28 @@ def test_a_file_s_keys_stand_beside_the_database_s(open_home, tmp_path):
     assert Ring.load(home).holder(of_database)
 
 
+def test_equal_names_in_the_file_and_the_database_are_told_apart(open_home, tmp_path):
+    file = tmp_path / "keys"
+    of_file = [keys.create_in_file(file, name, "review") for name in ("ann", "bob", "eve")]
+    unaware = open_home()
+    of_database = keys.create(unaware, "ann", "review")
+    keys.create(unaware, "bob", "review")
+    keys.revoke(unaware, "bob")  # it keeps its name: decisions carry it
+
+    ring = Ring.load(open_home(keys_file=file))
+
+    assert [ring.holder(secret).name for secret in of_file] == ["ann@file", "bob@file", "eve"]
+    assert ring.holder(of_database).name == "ann"
+
+
+def test_a_name_of_the_file_is_taken(open_home, tmp_path):
+    file = tmp_path / "keys"
+    keys.create_in_file(file, "ann", "review")
+
+    with pytest.raises(Refused, match=f"'ann' in {file}; take another"):
+        keys.create(open_home(keys_file=file), "ann", "review")
+
+
 @pytest.mark.parametrize("line", ["shop", "shop predict", "shop king " + "a" * 64, "a b c", "\0"])
 def test_a_line_that_is_no_key_is_told_by_its_number(tmp_path, line):
     file = tmp_path / "keys"
