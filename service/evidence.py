@@ -55,7 +55,7 @@ async def heatmap(
     serving = serving_of(desk)
     data, place = await asyncio.to_thread(_image, desk.home, serving, sample_id, label)
     async with desk.explaining:
-        png = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
+        png, _ = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
     headers = {"X-Model-Version": serving.version, "Cache-Control": "private, max-age=60"}
     return Response(png, media_type="image/png", headers=headers)
 

@@ -2,19 +2,21 @@
 
 import asyncio
 import io
+import logging
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from service.connection import while_connected
 from service.desk import OurDesk
 from service.predictions import form, image_of, serving_of
 from service.swap import Serving
 from toploss import heatmap
-from toploss.errors import UnknownLabel
+from toploss.errors import Broken, UnknownLabel
 from toploss.preprocess import Limits, read, squared
+
+log = logging.getLogger("toploss.explanations")
 
 router = APIRouter(tags=["predictions"])
 
@@ -40,20 +42,32 @@ async def explain(request: Request, desk: OurDesk, label: Label = None) -> Respo
             f"{serving.version}; GET /v1/model lists them"
         )
     data = await image_of(request)
-    answer = await while_connected(request, desk.batcher.ask(data, serving))
-    wanted = label or answer.guesses[0].label
+    desk.batcher.expect_room()  # predictions go first
+    place = None if label is None else serving.labels.index(label)
     async with desk.explaining:
-        place = serving.labels.index(wanted)
-        png = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
-    headers = {"X-Model-Version": serving.version, "X-Label": quote(wanted)}
+        png, place = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
+    headers = {"X-Model-Version": serving.version, "X-Label": quote(serving.labels[place])}
     return Response(png, media_type="image/png", headers=headers)
 
 
-def drawn(serving: Serving, data: bytes, place: int, limits: Limits) -> bytes:
-    """The image as PNG, with what speaks for one of the version's outputs laid over it."""
+def drawn(serving: Serving, data: bytes, place: int | None, limits: Limits) -> tuple[bytes, int]:
+    """The image as PNG, with what speaks for one of the version's outputs laid over it; and which.
+
+    Args:
+        place: None: the likeliest, by the same pass through the network.
+
+    Raises:
+        NotAnImage, UnsupportedType, TooLarge. Broken: the engine fails.
+    """
     _, picture = read(data, limits)
-    pooled, feature_map = serving.engine.seen(squared(picture, serving.size)[None])
+    try:
+        pooled, feature_map = serving.engine.seen(squared(picture, serving.size)[None])
+    except Exception as exc:  # whatever a runtime raises
+        log.exception("action=explain outcome=failed version=%s", serving.version)
+        raise Broken(f"version {serving.version} has failed ({exc}); see the log") from exc
+    if place is None:
+        place = int(serving.head.logits(pooled).argmax())
     shares = heatmap.heat(serving.head, pooled, feature_map, place)
     out = io.BytesIO()
     heatmap.laid_over(picture, shares).save(out, "PNG")
-    return out.getvalue()
+    return out.getvalue(), place

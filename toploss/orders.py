@@ -17,8 +17,8 @@ Scores = npt.NDArray[np.float64]  # (n,), higher is more suspicious
 NEAREST = 20  # neighbours that vote
 LEAST_VOTE = 1e-6  # of one that lies on the other side
 KNOTS = 1025  # of a `Scale`
-# What a probability that rounded to 0 counts as, or the loss were infinite, which neither JSON nor a
-# mean can carry: the smallest ordinary float32. So no loss is above −log of it, 87.3 nats.
+# What a probability that rounded to 0 counts as, or its loss were infinite, which neither JSON nor
+# a mean can carry: the smallest ordinary float32. So no loss is above −log of it, 87.3 nats.
 LOWEST = np.finfo(np.float32).tiny
 
 

@@ -1,12 +1,17 @@
 """Heat maps over HTTP."""
 
 import io
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.service.conftest import House, is_problem, picture
+
+PNG = {"content-type": "image/png"}
 
 
 def half_red() -> bytes:
@@ -49,6 +54,40 @@ def test_what_it_refuses(house: House) -> None:
     )
     is_problem(house.client.post("/explain", files={"image": b"text"}), 400)
     is_problem(house.client.post("/explain", files={"x": picture()}), 400)
+
+
+@pytest.mark.parametrize("label", ["", "?label=red"])
+def test_the_network_is_asked_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    engine, asked = house.desk.swap.now().engine, list[str]()
+    for name in ("seen", "outputs"):
+        asks = partial(spied, asked, name, getattr(engine, name))
+        monkeypatch.setattr(engine, name, asks)
+
+    assert house.client.post(f"/explain{label}", content=half_red(), headers=PNG).status_code == 200
+
+    assert asked == ["seen"]
+
+
+def spied(heard: list[str], name: str, ask: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    heard.append(name)
+    return ask(*args, **more)
+
+
+def test_a_network_that_fails_is_told_as_after_a_prediction(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = house.desk.swap.now().engine
+    monkeypatch.setattr(engine, "seen", lambda _: 1 / 0)
+    monkeypatch.setattr(engine, "outputs", lambda *_, **__: 1 / 0)
+    told = [
+        house.client.post(path, content=half_red(), headers=PNG)
+        for path in ("/predict", "/explain")
+    ]
+
+    assert told[0].status_code == told[1].status_code != 500
+    assert told[0].json()["detail"] == told[1].json()["detail"]
 
 
 @pytest.mark.parametrize("kind", ["image/png", "application/octet-stream"])
