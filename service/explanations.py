@@ -45,8 +45,8 @@ async def explain(request: Request, desk: OurDesk, label: Label = None) -> Respo
     desk.batcher.expect_room()  # predictions go first
     place = None if label is None else serving.labels.index(label)
     async with desk.explaining:
-        png, place = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
-    headers = {"X-Model-Version": serving.version, "X-Label": quote(serving.labels[place])}
+        png, shown = await asyncio.to_thread(drawn, serving, data, place, desk.home.limits)
+    headers = {"X-Model-Version": serving.version, "X-Label": quote(serving.labels[shown])}
     return Response(png, media_type="image/png", headers=headers)
 
 

@@ -1,5 +1,6 @@
 """The complete settings of one training: what is kept with its run and its version."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -14,6 +15,7 @@ from toploss.settings import Settings
 DOWNLOADED = "default"  # ImageNet weights, fetched by torchvision
 FOLDS = 5  # where they cost seconds
 SCRATCH = "none"  # random weights; nothing is frozen
+FRESH_S = 12 * 3600.0  # after which a weights file is written anew
 
 
 class Start(StrEnum):
@@ -154,8 +156,12 @@ class Plan:
                 "give a .pth or .safetensors file, `default` or `none`"
             )
         data = path.read_bytes()
-        kept = f"weights/{sha256(data)}/{path.name}"
-        home.blobs.put(kept, data, known=True)
+        folder = f"weights/{sha256(data)}"
+        kept = f"{folder}/{path.name}"
+        # One that lies there unused for long may be pruned at this moment: `toploss.retention`.
+        since = time.time() - FRESH_S
+        fresh = any(file.path == kept and file.at > since for file in home.blobs.below(folder))
+        home.blobs.put(kept, data, known=fresh)
         return replace(self, weights=kept)
 
     @property

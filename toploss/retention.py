@@ -1,6 +1,6 @@
 """What is kept no longer: files of versions that nobody needs, checkpoints and logs of ended runs,
-and what failed attempts left behind. Rows stay, and with them the lineage; so do snapshots and
-reports.
+what failed attempts left behind, and given weights and snapshots that nothing names. Rows of
+versions and runs stay, and with them the lineage: their snapshots and reports too.
 
 The row says first that a version was pruned, in the transaction that makes sure that nobody needs
 it; its files follow. Whoever is killed in between leaves files that the next one removes.
@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, exists, select
 
 from toploss import models, shadow
 from toploss.artifact import REPORT
@@ -23,14 +23,15 @@ from toploss.database import ALIAS, one_at_a_time
 from toploss.errors import Pruned
 from toploss.home import Home
 from toploss.plan import Plan
-from toploss.schema import runs, versions
+from toploss.schema import runs, snapshots, versions
 from toploss.settings import Settings
 from toploss.states import ACTIVE, ENDED, RunState
 from toploss.stores import PART
 from toploss.times import DAY_S
 
 LEFT_S = DAY_S  # after which what no row speaks of is nobody's: a run has not published it by then
-VERSIONS, RUNS = "versions", "runs"  # the folders that are looked through
+VERSIONS, RUNS, WEIGHTS = "versions", "runs", "weights"  # the folders that are looked through
+UNNAMED = "no run, version or setting names it"
 CHECKPOINT, LOG = ".safetensors", "log-"  # how such a file's name ends, and begins
 
 
@@ -38,6 +39,8 @@ class Kind(StrEnum):
     VERSION = "version"
     CHECKPOINTS = "checkpoints"
     LOGS = "logs"
+    WEIGHTS = "weights"
+    SNAPSHOT = "snapshot"
     LEFTOVER = "leftover"
 
 
@@ -47,7 +50,7 @@ class Rules:
 
     versions: int  # the newest, whatever their age
     rollbacks: int  # that served before
-    days: float  # any version, since it was made
+    days: float  # any version, since it was made; likewise given weights and snapshots
     checkpoint_days: float  # since the run's end
     log_days: float
 
@@ -67,7 +70,7 @@ class Item:
     """Files that go, or stay, together."""
 
     kind: Kind
-    name: str  # of the version or run; of a leftover, its folder
+    name: str  # of the version or run; of a leftover, its folder; of weights, their path
     why: str
     files: tuple[Stored, ...]
 
@@ -114,6 +117,7 @@ def look(home: Home, rules: Rules, *, now: float | None = None) -> Found:
             found += _of_run(run, files, ended[run], paths, rules, now)
         elif root == VERSIONS and all(now - file.at > LEFT_S for file in files):
             found.append((_item(Kind.LEFTOVER, folder, "no version is there", files), True))
+    found += [*_of_weights(home, rules, now), *_of_snapshots(home, rules, now)]
     return Found(
         going=tuple(item for item, goes in found if goes),
         staying=tuple(item for item, goes in found if not goes),
@@ -136,6 +140,13 @@ def prune(home: Home, rules: Rules, *, most: int | None = None, now: float | Non
         if item.kind == Kind.VERSION and not _mark(home, item.name, rules, now):
             continue
         if item.kind == Kind.LEFTOVER and _spoken_of(home, item.name):
+            continue
+        if item.kind == Kind.WEIGHTS and item.name in _named_weights(home, rules, now):
+            continue
+        if item.kind == Kind.SNAPSHOT:
+            if not _forget(home, item, rules, now):
+                continue
+            gone.append(item)
             continue
         home.blobs.delete(file.path for file in item.files)
         gone.append(item)
@@ -255,6 +266,68 @@ def _of_run(
         why = f"the run ended {(now - ended_at) / DAY_S:.1f} days ago, of {days:g} that they stay"
         if these:
             yield _item(kind, run, f"run {user} begins with them" if user else why, these), goes
+
+
+def _of_weights(home: Home, rules: Rules, now: float) -> Iterable[tuple[Item, bool]]:
+    """Files of pretrained weights that people gave, and whether they go. What was put there just
+    now is about to be used."""
+    files = home.blobs.below(WEIGHTS)
+    named = _named_weights(home, rules, now)  # after the files
+    for file in files:
+        user = named.get(file.path)
+        young = now - file.at < max(LEFT_S, rules.days * DAY_S)
+        why = user or (f"they are younger than {max(1, rules.days):g} days" if young else UNNAMED)
+        yield _item(Kind.WEIGHTS, file.path, why, [file]), user is None and not young
+
+
+def _named_weights(home: Home, rules: Rules, now: float) -> dict[str, str]:
+    """What is named as weights, by path, and who names it: a setting, or a run that may yet be
+    trained, resumed, gone on from or replayed. One may not whose version and checkpoints went."""
+    replayed = select(versions.c.run_id).where(versions.c.pruned_at.is_(None))
+    wanted = (runs.c.state != RunState.SUCCEEDED) | runs.c.id.in_(replayed)
+    wanted |= runs.c.ended_at > now - rules.checkpoint_days * DAY_S
+    query = select(runs.c.id, runs.c.plan).where(wanted & runs.c.plan.is_not(None))
+    named: dict[str, str] = {}
+    with home.db.read() as connection:
+        for row in connection.execute(query.order_by(runs.c.id)):
+            plan = Plan.from_json(row.plan)
+            named |= {
+                path: f"run {row.id} needs them" for path in (plan.weights, plan.start) if path
+            }
+    return named | {home.settings.train_weights: "TOPLOSS_TRAIN_WEIGHTS names them"}
+
+
+def _of_snapshots(home: Home, rules: Rules, now: float) -> Iterable[tuple[Item, bool]]:
+    """Snapshots that no run is of: of sweeps, or of runs that were asked for and never came. The
+    others are lineage, and not even looked at."""
+    with home.db.read() as connection:
+        rows = connection.execute(select(snapshots).where(_of_no_run(connection))).all()
+    for row in rows:
+        size = home.blobs.size(row.path) if home.blobs.exists(row.path) else 0
+        file = Stored(path=row.path, bytes=size, at=row.at)
+        young = now - row.at < max(LEFT_S, rules.days * DAY_S)
+        why = f"it is younger than {max(1, rules.days):g} days" if young else UNNAMED
+        yield _item(Kind.SNAPSHOT, row.fingerprint, why, [file]), not young
+
+
+def _of_no_run(connection: Connection) -> ColumnElement[bool]:
+    """The snapshots that no run and no version has."""
+    of_version = versions.c.manifest["snapshot"]["fingerprint"].as_string()
+    told = {name for name in connection.execute(select(of_version)).scalars() if name}
+    mine = snapshots.c.fingerprint
+    return ~exists().where(runs.c.fingerprint == mine) & mine.not_in(told)
+
+
+def _forget(home: Home, item: Item, rules: Rules, now: float) -> bool:
+    """Remove a snapshot, row and file, unless it was frozen again or a run has it by now. Both in
+    one transaction: whoever freezes the same data waits for it, and writes them anew."""
+    with home.db.write() as connection:
+        this = (snapshots.c.fingerprint == item.name) & _of_no_run(connection)
+        this &= snapshots.c.at <= now - max(LEFT_S, rules.days * DAY_S)
+        if not connection.execute(snapshots.delete().where(this)).rowcount:
+            return False
+        home.blobs.delete(file.path for file in item.files)
+    return True
 
 
 def _item(kind: Kind, name: str, why: str, files: list[Stored]) -> Item:

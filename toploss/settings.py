@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     keep_rollbacks: PositiveInt = 3
     """versions that served before, kept to be returned to"""
     keep_days: NonNegativeFloat = 30
-    """days that the files of any version are kept"""
+    """days that files of any version, and unnamed weights, are kept"""
     keep_checkpoint_days: NonNegativeFloat = 7
     """days after a run's end that its checkpoints are kept"""
     keep_log_days: NonNegativeFloat = 365

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 from sqlalchemy import Row as Stored
 
 from toploss import classes as class_table
@@ -27,6 +27,7 @@ from toploss.schema import (
     alias_moves,
     class_events,
     classes,
+    runs,
     sample_events,
     samples,
     snapshots,
@@ -308,6 +309,10 @@ def _keep(home: Home, snapshot: Snapshot, file: Path) -> None:
     named = [{"id": class_id, "name": name} for class_id, name in pairs]
     with home.db.write() as connection:
         same = snapshots.c.fingerprint == snapshot.fingerprint
+        # What no run has is frozen now, not then: `toploss.retention` leaves it alone.
+        of_a_run = exists().where(runs.c.fingerprint == snapshots.c.fingerprint)
+        again = snapshots.update().where(same & ~of_a_run).values(at=time.time())
+        connection.execute(again)
         there = connection.execute(select(snapshots.c.classes).where(same)).first()
         if there is None:
             connection.execute(
@@ -321,3 +326,5 @@ def _keep(home: Home, snapshot: Snapshot, file: Path) -> None:
             )
         elif there.classes != named:  # a name has gone to another class since
             connection.execute(snapshots.update().where(same).values(classes=named))
+    # It may have been pruned between the two; it was not frozen again then.
+    home.blobs.put_file(path, file, known=True)

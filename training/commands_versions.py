@@ -189,8 +189,8 @@ def prune(
         float | None, typer.Option(min=0, help="Likewise, logs after a run's end.")
     ] = None,
 ) -> Answer:
-    """Remove the files of versions that nothing needs, old checkpoints and logs, and leftovers.
-    Rows, reports and snapshots stay."""
+    """Remove the files of versions that nothing needs, old checkpoints and logs, leftovers, and
+    given weights and snapshots that nothing names. Lineage stays."""
     from dataclasses import replace
 
     from toploss import retention

@@ -1,17 +1,20 @@
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from tests.toploss import given
-from toploss import classes, models, retention, shadow
+from toploss import attempts, classes, models, retention, shadow, snapshots
 from toploss.blobs import Blobs
-from toploss.errors import Broken, Pruned, Refused
+from toploss.errors import Broken, NotFound, Pruned, Refused
 from toploss.retention import Kind, Rules
 from toploss.schema import runs as run_table
+from toploss.schema import snapshots as snapshot_table
 from toploss.schema import versions
+from toploss.settings import read_settings
 from toploss.times import DAY_S
 
 NOTHING = Rules(versions=0, rollbacks=1, days=0, checkpoint_days=0, log_days=0)
@@ -175,3 +178,104 @@ def test_what_no_row_speaks_of_goes_after_a_day(home):
     assert not home.blobs.exists("versions/dead/manifest.json")
     assert home.blobs.exists("versions/young/manifest.json")
     assert home.blobs.exists(f"runs/{run}/stage-1.safetensors")
+
+
+def test_weights_that_were_given_stay_while_a_run_may_need_them(home, tmp_path):
+    """One file for each that may: of a version that stays, of a run that failed long ago, of the
+    setting, of just now. Who has nothing but a version that was pruned needs none."""
+    pruned, _, serves = (made(home, promote=True) for _ in range(3))
+    failed = given.running(home)
+    given.ended(home, failed)
+    ours = {models.get(home, pruned).run: "old", models.get(home, serves).run: "serves"}
+    with home.db.write() as connection:
+        for run, name in (ours | {failed.run: "failed"}).items():
+            plan = given.plan(home).as_json() | {"weights": f"weights/{name}/w.pth"}
+            this = run_table.c.id == run
+            connection.execute(run_table.update().where(this).values(plan=plan, ended_at=1.0))
+    for name in ("old", "serves", "failed", "nobody", "setting", "young"):
+        home.blobs.put(f"weights/{name}/w.pth", b"w")
+        if name != "young":
+            aged(home, f"weights/{name}/w.pth", days=40)
+    rules = Rules(versions=0, rollbacks=1, days=30, checkpoint_days=7, log_days=365)
+    home = replace(home, settings=read_settings(train_weights="weights/setting/w.pth"))
+
+    first = retention.prune(home, rules)
+    second = retention.prune(home, rules)  # by now the version of one run is gone
+
+    assert goes(first, Kind.WEIGHTS) | goes(second, Kind.WEIGHTS) == {
+        "weights/old/w.pth",
+        "weights/nobody/w.pth",
+    }
+    assert {path.split("/")[1]: why for path, why in stays(second, Kind.WEIGHTS).items()} == {
+        "serves": f"run {ours_of(ours, 'serves')} needs them",
+        "failed": f"run {failed.run} needs them",
+        "setting": "TOPLOSS_TRAIN_WEIGHTS names them",
+        "young": "they are younger than 30 days",
+    }
+    assert len(home.blobs.below("weights")) == 4
+
+
+def ours_of(runs_by_id, name):
+    (found,) = [run for run, whose in runs_by_id.items() if whose == name]
+    return found
+
+
+def test_a_file_that_is_given_again_is_as_new(home, tmp_path):
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"w")
+    plan = replace(given.plan(home), weights=str(file))
+    kept = plan.stored(home).weights
+    aged(home, kept, days=40)
+
+    assert plan.stored(home).weights == kept
+
+    assert goes(retention.look(home, Rules.from_settings(home.settings)), Kind.WEIGHTS) == set()
+
+
+def test_a_snapshot_goes_that_no_run_has_and_no_other(home):
+    given.two_classes(home)
+    of_run = snapshots.freeze(home).fingerprint
+    lease = given.running(home)
+    attempts.note(home, lease, fingerprint=of_run)
+    given.ended(home, lease)
+    given.sample(home, 100, "cat")
+    of_sweep = snapshots.freeze(home).fingerprint
+    rules = Rules.from_settings(home.settings)
+    assert goes(retention.look(home, rules), Kind.SNAPSHOT) == set()
+    later = time.time() + 31 * DAY_S
+    assert goes(retention.look(home, rules, now=later), Kind.SNAPSHOT) == {of_sweep}
+
+    ancient(home)
+    assert snapshots.freeze(home).fingerprint == of_sweep  # it is of today again
+    assert goes(retention.prune(home, rules), Kind.SNAPSHOT) == set()
+    ancient(home)
+    assert goes(retention.prune(home, rules), Kind.SNAPSHOT) == {of_sweep}
+
+    with pytest.raises(NotFound):
+        snapshots.load(home, of_sweep)
+    assert not home.blobs.exists(f"snapshots/{of_sweep}.csv")
+    assert snapshots.load(home, of_run).fingerprint == of_run
+    again = snapshots.freeze(home)
+    assert snapshots.load(home, of_sweep).rows == again.rows
+
+
+def ancient(home):
+    with home.db.write() as connection:
+        connection.execute(snapshot_table.update().values(at=1.0))
+
+
+def test_a_snapshot_that_a_run_takes_meanwhile_stays(home, monkeypatch):
+    given.two_classes(home)
+    fingerprint = snapshots.freeze(home).fingerprint
+    ancient(home)
+    real = retention.look
+
+    def slow(*args, **options):
+        found = real(*args, **options)
+        attempts.note(home, given.running(home), fingerprint=fingerprint)
+        return found
+
+    monkeypatch.setattr(retention, "look", slow)
+
+    assert goes(retention.prune(home, NOTHING), Kind.SNAPSHOT) == set()
+    assert snapshots.load(home, fingerprint).rows
