@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.service.running import ROOT
-from toploss.settings import PREFIX, Settings
+from toploss.keys import Ring, Role
+from toploss.settings import PREFIX, Settings, read_settings
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -106,6 +107,27 @@ def test_every_secret_is_made_once(tmp_path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert made[0]["postgres_password"] in made[0]["database_url"]
     assert len(made[0]["admin_key"]) > 40
+
+
+def test_prometheus_signs_in_with_a_key_of_the_lowest_role(tmp_path) -> None:
+    """Also where an older release had given it the admin's."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    for name in ("admin_key", "prometheus_key"):
+        (folder / name).write_text("tl_0123456789abcdef0123456789")
+    subprocess.run(["sh", ROOT / "deploy/secrets.sh", folder], check=True)
+    environment = SERVICES["service"]["environment"]
+    files = {
+        name: folder / environment[f"TOPLOSS_{name.upper()}"].removeprefix("/run/secrets/")
+        for name in ("admin_key_file", "keys_file")
+    }
+
+    ring = Ring.of_files(read_settings(**files))
+
+    (secret,) = SERVICES["prometheus"]["secrets"]
+    key = ring.holder((folder / secret).read_text())
+    assert (key.name, key.role) == ("prometheus", Role.PREDICT)
+    assert ring.holder((folder / "admin_key").read_text()).role is Role.ADMIN
 
 
 def test_what_jobs_run_is_sound() -> None:
