@@ -49,5 +49,5 @@ def test_what_comes_later_may_fail_and_is_asked_for_again(
     check_accessible(page)
 
     context.unroute("**/data/counts*")
-    page.click("text=Try again")
+    page.get_by_role("button", name="Try again").click()
     page.wait_for_selector("#classes")

@@ -9,10 +9,15 @@ import psutil
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
+from tests.browser.conftest import soon
+from tests.browser.reviewing import press
 from tests.service import running
 from tests.service.conftest import settings_for
 from toploss import losses, trail
 from toploss.home import Home
+
+LOADED = """performance.getEntriesByType('resource')
+  .filter((entry) => entry.name.endsWith('/image')).length"""  # pictures
 
 
 def start(folder: Path, port: int) -> "subprocess.Popen[bytes]":
@@ -49,10 +54,12 @@ def test_a_killed_service_takes_up_where_it_was(
         expect(page.locator("#reviewed")).to_have_text("0", timeout=20_000)
         home = Home.open(settings_for(tmp_path / "home"))
         wanted = [item.id for item in losses.top(home, limit=80).items][:30]
-        for number in range(30):
-            if number == 10:
-                kill(process)
-            page.keyboard.press("Enter")  # beyond the pictures that are here, nothing is decided
+        for _ in range(10):
+            press(page, "Enter")
+        soon(lambda: page.evaluate(LOADED) >= 18)  # of 20: these, and those that come next
+        kill(process)
+        for _ in range(20):  # beyond the pictures that are here, nothing is decided
+            page.keyboard.press("Enter")
             page.wait_for_timeout(50)
         expect(page.locator("#saves")).to_contain_text("not saved yet")
         process = start(tmp_path, port)
