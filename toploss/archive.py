@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from toploss.errors import BadInput, TooLarge, UnsupportedType
 from toploss.intake import SPLIT_NAMES, Item, Summary, unread_suffix
-from toploss.splits import Split
+from toploss.splits import EVERY, Split
 
 MOST_ENTRIES = 100_000
 LARGEST_INDEX = 16 * 2**20  # bytes of a zip's directory, all of which is read into memory
@@ -284,7 +284,7 @@ def _item(
         path=_shown(name),
         name=PurePosixPath(name).name,
         label=label,
-        split=split,
+        among=(split,) if split else EVERY,
         read=read,
         held=held,
     )

@@ -3,7 +3,7 @@
 A newcomer joins the group of the sample it is nearest to, and so its split.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -86,9 +86,9 @@ def _candidates(bands: Sequence[int]) -> str:
     )
 
 
-def to_join(found: list[Near], given: Split | None) -> Near | None:
-    """Whose group a newcomer joins: the nearest sample's; of its own split, if that is given."""
-    return next((one for one in found if given in (None, one.split)), None)
+def to_join(found: list[Near], among: Collection[Split]) -> Near | None:
+    """Whose group a newcomer joins: the nearest sample's of these splits."""
+    return next((one for one in found if one.split in among), None)
 
 
 def keep(connection: Connection, seq: int, like: Likeness) -> None:

@@ -16,7 +16,7 @@ from toploss.errors import BadInput, Broken, Erased, ToplossError
 from toploss.home import Home
 from toploss.preprocess import SUFFIXES
 from toploss.samples import Kept, OnConflict
-from toploss.splits import Split
+from toploss.splits import EVERY, Split
 
 SPLIT_NAMES = {split.value: split for split in Split} | {
     "training": Split.TRAIN,
@@ -34,7 +34,7 @@ class Item:
     path: str  # as people are told where it was
     name: str  # of the file
     label: str
-    split: Split | None = None  # as the data came; else the hash decides
+    among: tuple[Split, ...] = EVERY  # one, as the data came; else the hash decides
     read: Callable[[], bytes]  # raises BadInput, NotFound, or an OSError of a file
     held: int = 0  # bytes that it has in memory already
 
@@ -158,7 +158,7 @@ def _record(
                     image,
                     known.id_of(classes.checked(item.label)),
                     actor=actor,
-                    split=item.split,
+                    among=item.among,
                     on_conflict=on_conflict,
                     known=known,
                 )

@@ -28,7 +28,7 @@ from toploss.likeness import Likeness
 from toploss.preprocess import ImageInfo
 from toploss.quarantine import Quarantined
 from toploss.schema import erasures, facts, sample_events, samples, split_ledger
-from toploss.splits import Split
+from toploss.splits import EVERY, Split
 
 OnConflict = Literal["keep", "new-label"]
 
@@ -90,7 +90,13 @@ def add(
         one_at_a_time(connection)
         known = classes.load(connection)
         return record(
-            connection, home, kept, known.id_of(label), actor=actor, split=split, known=known
+            connection,
+            home,
+            kept,
+            known.id_of(label),
+            actor=actor,
+            among=(split,) if split else EVERY,
+            known=known,
         )
 
 
@@ -101,7 +107,7 @@ def record(
     class_id: int,
     *,
     actor: str,
-    split: Split | None = None,
+    among: tuple[Split, ...] = EVERY,
     chosen: bool = False,
     on_conflict: OnConflict = "keep",
     known: Classes | None = None,
@@ -115,7 +121,8 @@ def record(
     again never takes back what a reviewer decided.
 
     Args:
-        split: where the data came already split; else the hash decides.
+        among: the splits that it may be of: one, where the data came already split; else the hash
+            decides.
         chosen: a model had a say in that it came, so it opens no group of `test`.
         on_conflict: `keep` the label that the sample has, or take the `new-label`.
         known: the classes as this transaction sees them, for who has loaded them.
@@ -128,7 +135,7 @@ def record(
     row = connection.execute(select(samples).where(samples.c.id == kept.id)).first()
     if row is None:
         return _insert(
-            connection, home, kept, class_id, known, actor=actor, split=split, chosen=chosen
+            connection, home, kept, class_id, known, actor=actor, among=among, chosen=chosen
         )
     if row.state == State.ERASED:
         home.blobs.forget([image_path(kept.id)])
@@ -181,6 +188,12 @@ def erased(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(query).scalars())
 
 
+def present(home: Home) -> set[Split]:
+    """The splits that have a sample, whatever became of it."""
+    with home.db.read() as connection:
+        return {Split(name) for name in connection.scalars(select(samples.c.split).distinct())}
+
+
 def fixed_split(connection: Connection, home: Home) -> tuple[str, int]:
     """Shares and seed of the split: those of the first import, whatever the settings say since."""
     wanted = {"split": home.settings.split, "split_seed": str(home.settings.split_seed)}
@@ -200,17 +213,18 @@ def _insert(
     known: Classes,
     *,
     actor: str,
-    split: Split | None,
+    among: tuple[Split, ...],
     chosen: bool,
 ) -> Added:
     now = time.time()
     found = duplicates.near(connection, kept.likeness)
-    joined = duplicates.to_join(found, split)
+    joined = duplicates.to_join(found, among)
     if joined:
         group, split = joined.group, joined.split
     else:
         group = kept.id
-        split = _open_group(connection, home, group, split, now, chosen=chosen)
+        among = (Split.TRAIN, Split.VALID) if chosen else among
+        split = _open_group(connection, home, group, among, now)
     standing = Standing(class_id=class_id, state=State.ACTIVE)
     written = connection.execute(
         samples.insert().values(
@@ -253,19 +267,14 @@ def _open_group(
     connection: Connection,
     home: Home,
     group: str,
-    given: Split | None,
+    among: tuple[Split, ...],
     now: float,
-    *,
-    chosen: bool,
 ) -> Split:
     """Open a group, and say once for all in which split it is."""
     shares, seed = fixed_split(connection, home)
-    split = given or splits.assign(group, seed=seed, shares=shares, chosen=chosen)
-    connection.execute(
-        split_ledger.insert().values(
-            group_id=group, split=split, why="given" if given else "hash", at=now
-        )
-    )
+    split = splits.assign(group, seed=seed, shares=shares, among=among)
+    why = "given" if len(among) == 1 else "hash"
+    connection.execute(split_ledger.insert().values(group_id=group, split=split, why=why, at=now))
     return split
 
 

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toploss import classes, intake
+from toploss import classes, intake, samples
 from toploss.errors import BadInput, NotFound
 from toploss.home import Home
 from toploss.intake import SPLIT_NAMES, Item, Summary, spelt, unread_suffix
 from toploss.preprocess import SUFFIXES
 from toploss.samples import OnConflict
-from toploss.splits import Split
+from toploss.splits import EVERY, Split, instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ def from_folder(
     actor: str = "import",
     progress: Progress | None = None,
 ) -> Summary:
-    """Import `train|valid|test/<class>/…` or `<class>/…`, at any depth below the class.
+    """Import `train|valid|test/<class>/…` or `<class>/…`, at any depth below the class. What stands
+    in for splits that neither come nor are there: `toploss.splits.instead`; the notes tell.
 
     Returns:
         The summary; files that could not be read are in it, with the reason each.
@@ -58,7 +59,7 @@ def from_folder(
             f"expected {root.name}/<class>/<file> or {root.name}/train/<class>/<file>, "
             f"with one of {', '.join(SUFFIXES)}"
         )
-    notes = [*_loose(root), *_beside(root), *_lacking(root), *_nested(files)]
+    notes = [*_loose(root), *_beside(root), *_nested(files)]
     summary = Summary(refused=refused, notes=notes)
     home = _home(home)
     _take_in(home, files, summary, on_conflict, actor, progress)
@@ -188,18 +189,6 @@ def _beside(root: Path) -> list[str]:
     ]
 
 
-def _lacking(root: Path) -> list[str]:
-    """Splits that did not come with the others: what is given is not drawn by hash."""
-    there = set(_split_folders(root).values())
-    lacking = [split for split in Split if split not in there]
-    if not there or not lacking:
-        return []
-    return [
-        f"no folder has the images of {' and '.join(lacking)}: given splits are kept as they are, "
-        "and a training needs images in train, valid and test"
-    ]
-
-
 def _nested(files: list[File]) -> list[str]:
     """Class folders whose sub-folders may have been meant as the classes."""
     inner: dict[str, set[str]] = {}
@@ -264,9 +253,10 @@ def _take_in(
     actor: str,
     progress: Progress | None,
 ) -> Summary:
+    shared = _shared(home, files, summary)
     return intake.take_in(
         home,
-        (_item(home, file) for file in files),
+        (_item(home, file, shared) for file in files),
         summary,
         actor=actor,
         on_conflict=on_conflict,
@@ -274,16 +264,41 @@ def _take_in(
     )
 
 
+def _shared(home: Home, files: list[File], summary: Summary) -> tuple[Split, ...]:
+    """Among which splits the images of one are shared, where they come split but not into all."""
+    given = {file.split for file in files}
+    if not given or None in given:
+        return ()  # the hash decides
+    came = {split for split in given if split}
+    there = samples.present(home)
+    lacking = [split for split in Split if split not in {*came, *there}]
+    if not lacking:
+        return ()
+    shared = instead(came, there)
+    of = next((split for split in shared if split in came), None)
+    summary.notes.append(
+        f"no images of {' and '.join(lacking)} came: "
+        + (
+            f"those of {of} are shared among {', '.join(shared)} by hash; to choose them yourself, "
+            "begin with an empty home and give all three"
+            if of
+            else "a training needs some in each of train, valid and test; give them too"
+        )
+    )
+    return shared
+
+
 def _told(progress: Progress, total: int, done: int) -> None:
     progress(done, total)
 
 
-def _item(home: Home, file: File) -> Item:
+def _item(home: Home, file: File, shared: tuple[Split, ...]) -> Item:
+    own = (file.split,) if file.split else EVERY
     return Item(
         path=spelt(file.path),
         name=spelt(file.path.name),
         label=file.label,
-        split=file.split,
+        among=shared if file.split in shared else own,
         read=partial(_read, home, file.path),
     )
 

@@ -29,10 +29,11 @@ def found(data, most=MOST, largest=LARGEST):
     summary = Summary()
     rows = []
     for item in archive.items(io.BytesIO(data), most=most, largest=largest, summary=summary):
+        split = item.among[0] if len(item.among) == 1 else None
         try:
-            rows.append((item.label, item.split, item.name, item.read()))
+            rows.append((item.label, split, item.name, item.read()))
         except BadInput as exc:
-            rows.append((item.label, item.split, item.name, str(exc)))
+            rows.append((item.label, split, item.name, str(exc)))
     return rows, {entry["path"]: entry["reason"] for entry in summary.refused}
 
 

@@ -1,7 +1,9 @@
 from collections import Counter
 
+import pytest
+
 from tests.toploss import given
-from toploss.splits import Split, assign
+from toploss.splits import Split, assign, instead
 
 
 def test_the_hash_is_the_same_on_every_machine():
@@ -19,6 +21,39 @@ def test_shares_are_kept():
     assert abs(found[Split.TRAIN] / 20_000 - 0.6) < 0.02
     assert abs(found[Split.VALID] / 20_000 - 0.3) < 0.02
     assert abs(found[Split.TEST] / 20_000 - 0.1) < 0.02
+
+
+def test_some_of_the_splits_share_in_their_proportion():
+    among = (Split.VALID, Split.TEST)
+
+    found = Counter(assign(str(n), seed=1, shares="60/30/10", among=among) for n in range(20_000))
+
+    assert found.keys() == {*among}
+    assert abs(found[Split.VALID] / 20_000 - 0.75) < 0.02
+    assert {assign(str(n), seed=1, shares="100/0/0", among=among) for n in range(50)} == {*among}
+    assert {assign(str(n), seed=1, shares="70/15/15", among=(Split.TEST,)) for n in range(50)} == {
+        Split.TEST
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "shared"),
+    [
+        ("train valid test", "", ""),
+        ("train valid", "", "valid test"),
+        ("valid", "train", "valid test"),
+        ("train test", "", "train valid"),
+        ("train", "", "train valid test"),
+        ("train", "valid", "train test"),
+        ("train", "valid test", ""),
+        ("train valid", "test", ""),
+        ("valid test", "", ""),
+        ("test", "train", ""),
+        ("valid", "", ""),
+    ],
+)
+def test_what_is_shared_where_splits_did_not_come(given: str, there: str, shared: str) -> None:
+    assert instead(given.split(), there.split()) == tuple(shared.split())
 
 
 def test_seeds_give_other_splits():

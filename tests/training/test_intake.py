@@ -175,13 +175,51 @@ def test_a_csv_may_have_semicolons_or_tabs(home: Home, tmp_path: Path, between: 
     assert list(snapshots.overview(home)["classes"]) == ["007"]
 
 
-def test_splits_that_did_not_come_are_told(home: Home, tmp_path: Path) -> None:
-    for split, seed in (("train", 1), ("val", 2)):
-        folder_of(tmp_path / "in" / split, cat=picture(seed), dog=picture(seed + 5))
+def _splits(home: Home) -> Counter[str]:
+    with home.db.read() as connection:
+        return Counter(connection.scalars(select(table.c.split)))
+
+
+def test_without_a_test_folder_validation_is_shared(home: Home, tmp_path: Path) -> None:
+    """As Imagenette comes: no training learns from its `val`, and so none from the holdout."""
+    for seed in range(40):
+        folder = tmp_path / "in" / ("train" if seed < 10 else "val") / f"kind {seed % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{seed}.png").write_bytes(picture(seed))
+
+    (note,) = from_folder(tmp_path / "in", home=home).notes
+    first = _splits(home)
+    folder_of(tmp_path / "more" / "valid", **{"kind 0": picture(50), "kind 1": picture(51)})
+    later = from_folder(tmp_path / "more", home=home)
+
+    assert note.startswith("no images of test came: those of valid are shared among valid, test")
+    assert first["train"] == 10
+    assert min(first["valid"], first["test"]) >= 8
+    assert (later.notes, _splits(home)) == ([], first + Counter(valid=2))
+
+
+def test_a_table_without_validation_shares_train(home: Home, tmp_path: Path) -> None:
+    rows = [["image", "label", "split"]]
+    for seed in range(60):
+        (tmp_path / f"{seed}.png").write_bytes(picture(seed))
+        rows.append([f"{seed}.png", str(seed % 2), "test" if seed < 10 else "train"])
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(map(",".join, rows)))
+
+    (note,) = from_csv(labels, split_column="split", home=home).notes
+
+    assert note.startswith("no images of valid came: those of train are shared among train, valid")
+    found = _splits(home)
+    assert found["test"] == 10
+    assert 2 <= found["valid"] <= 20
+
+
+def test_a_training_set_that_nothing_stands_in_for_is_told(home: Home, tmp_path: Path) -> None:
+    folder_of(tmp_path / "in" / "test", cat=picture(1), dog=picture(2))
 
     (note,) = from_folder(tmp_path / "in", home=home).notes
 
-    assert note.startswith("no folder has the images of test: given splits are kept")
+    assert note.startswith("no images of train and valid came: a training needs some in each")
 
 
 def test_a_wrong_column_is_named_with_those_there_are(home: Home, tmp_path: Path) -> None:
