@@ -254,7 +254,7 @@ def test_a_class_with_one_image_waits_and_the_run_says_so(
 
         class_id = classes.ensure(connection, "violet", "test")
         kept = samples.keep(home, coloured("red", 9_999), "violet.png")
-        samples.record(connection, home, kept, class_id, actor="test", split=Split.TRAIN)
+        samples.record(connection, home, kept, class_id, actor="test", among=(Split.TRAIN,))
 
     result = training.fit(home=home, promote=False, **BRIEF)
 
