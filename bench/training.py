@@ -50,7 +50,7 @@ def measure(quick: bool, only: str = "") -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="toploss-bench-") as scratch:
         folder = Path(scratch)
         if only in ("", "memory"):
-            figures["memory"] = _memory(folder)
+            figures["memory"] = _memory(folder, MANY // 4 if quick else MANY)
         if only in ("", "accuracy"):
             figures |= {key: {} for key in ("accuracy", "fine_tune_accuracy", "seconds")}
             _against_fine_tune(figures, "digits", subjects.digits(folder), seeds)
@@ -259,14 +259,14 @@ def _fresh(subject: Subject, plan: Plan) -> Network:
     return lesson.build(subject.home, plan, subject.snapshot.labels, threads=available_cores())
 
 
-def _memory(folder: Path) -> dict[str, Any]:
+def _memory(folder: Path, many: int) -> dict[str, Any]:
     """Memory of the process after each epoch on many images, half of which do not fit into the
     cache of decoded pictures; a few layers, since the images are what it is about."""
     images = folder / "many"
     chance = np.random.default_rng(0)
     for label in ("one", "two"):
         (images / label).mkdir(parents=True)
-        for number in range(MANY // 2):
+        for number in range(many // 2):
             noise = chance.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(noise).save(images / label / f"{number}.png", compress_level=1)
     home = Home.open(read_settings(home=folder / "many-home"))
@@ -275,7 +275,7 @@ def _memory(folder: Path) -> dict[str, Any]:
         arch="squeezenet1_1", weights="none", size=32, epochs_head=3, epochs_all=3, lr=1e-3
     )
     snapshot = snapshots.freeze(home)
-    pictures = Pictures(home, preprocessing(plan), cache_bytes=MANY // 2 * 3 * 32 * 32)
+    pictures = Pictures(home, preprocessing(plan), cache_bytes=many // 2 * 3 * 32 * 32)
     weight = _Weight()
     lesson.learn(home, lesson.material(pictures, snapshot), plan, weight, threads=available_cores())
     return {
@@ -296,6 +296,8 @@ class _Weight(Unheard):
 
 
 if __name__ == "__main__":
-    parser = options("training", "one seed, SqueezeNet alone, at 96 pixels")
+    parser = options(
+        "training", "one seed, SqueezeNet alone, at 96 pixels; a quarter of the images for memory"
+    )
     parser.add_argument("--only", default="", choices=PARTS, help="one part")
     main(parser, lambda args: measure(args.quick, args.only))
