@@ -296,8 +296,6 @@ class _Weight(Unheard):
 
 
 if __name__ == "__main__":
-    parser = options(
-        "training", "one seed, SqueezeNet alone, at 96 pixels; a quarter of the images for memory"
-    )
+    parser = options("training", "one seed, SqueezeNet at 96 pixels; fewer images for memory")
     parser.add_argument("--only", default="", choices=PARTS, help="one part")
     main(parser, lambda args: measure(args.quick, args.only))
