@@ -20,7 +20,7 @@ class Answers:
 
 def follow(*answers: list[str]) -> tuple[PodLog, list[bool], Answers]:
     cluster = Answers()
-    log = PodLog(cluster, "pod", "training")  # type: ignore[arg-type]
+    log = PodLog(cluster, "pod", "training")  # type: ignore[arg-type]  # it asks for no more
     new = []
     for lines in answers:
         cluster.next = "\n".join(lines)
